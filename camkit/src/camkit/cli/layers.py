@@ -1,0 +1,82 @@
+"""`camkit layers`: where a model can be explained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from camkit.cli.errors import OK
+from camkit.cli.terminal import Talk, cell, columns
+from camkit_core import default_registry
+
+if TYPE_CHECKING:
+    from camkit_core import LoadedModel, Prepared
+    from rich.table import Table
+
+_TALK = Talk()
+_SIDE = 256
+
+
+def layers(
+    image: Annotated[Path | None, Parameter(help="Photo; its size decides the shapes.")] = None,
+    /,
+    *,
+    model: Annotated[str, Parameter(help="The model, as for explain.")],
+    device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    talk: Talk = _TALK,
+) -> int:
+    """List a model's layers: shapes, which can be shown as a picture, and the default."""
+    from camkit.run.model import load, pick_device
+    from camkit_core import probe_layers
+
+    talk = talk.listing()
+    registry = default_registry()
+    where = pick_device(device)
+    loaded = load(registry, model, where, seed=0)
+    prepared = _prepared(loaded, image)
+    report = probe_layers(loaded, prepared.inputs.to(where), registry=registry)
+    rows = [_record(row) for row in report.rows]
+    for row in rows:
+        talk.emit(row)
+    talk.show(_table(rows))
+    talk.say(f"default: {report.default} ({report.reason})")
+    talk.say("give one with --layer NAME; negative positions work too, such as layer4.-1")
+    return OK
+
+
+def _prepared(loaded: LoadedModel, image: Path | None) -> Prepared:
+    if image is not None:
+        from camkit.photo import open_photo
+
+        return loaded.preprocess(open_photo(image))
+    from PIL import Image
+
+    # Noise, because in a plain picture most gradients would vanish.
+    noise = Image.effect_noise((_SIDE, _SIDE), 64).convert("RGB")
+    return loaded.preprocess(noise)
+
+
+def _record(row: Any) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "type": row.kind,
+        "output": row.output,
+        "picture": None if row.spatial is None else list(row.spatial),
+        "calls": row.calls,
+        "default": row.default,
+        "note": row.note,
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    names = ("layer", "type", "output", "picture", "calls", "", "note")
+    table = columns(*names, wrap=["note"], right=["calls"])
+    for row in rows:
+        picture = "x".join(map(str, row["picture"])) if row["picture"] else "-"
+        style = "bold" if row["default"] else "" if row["picture"] else "dim"
+        facts = (row["name"], row["type"], row["output"], picture, row["calls"])
+        mark = "default" if row["default"] else ""
+        table.add_row(*(cell(fact, style) for fact in (*facts, mark, row["note"])))
+    return table

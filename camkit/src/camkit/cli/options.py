@@ -1,0 +1,69 @@
+"""The options `camkit explain` and `camkit compare` share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Group, Parameter
+from cyclopts.validators import Number
+
+_WHAT = Group("What is explained", sort_key=1)
+_HOW = Group("How it is drawn", sort_key=2)
+_RUN = Group("How it runs", sort_key=3)
+_FILES = Group("Where it goes", sort_key=4)
+
+
+@Parameter(name="*", negative="")
+@dataclass(frozen=True, kw_only=True)
+class ExplainOptions:
+    """Everything a run can be told."""
+
+    model: Annotated[str, Parameter(group=_WHAT)]
+    """torchvision:NAME with @none (random weights) or @FILE, or FILE.py:FACTORY for your own."""
+
+    method: Annotated[
+        tuple[str, ...], Parameter(alias="-m", group=_WHAT, show_default=False)
+    ] = ()
+    """Method, with options if you like: gradcampp:variant=grad-cam. Repeat it or separate by commas."""
+
+    target: Annotated[
+        tuple[str, ...], Parameter(alias="-t", group=_WHAT, show_default=False)
+    ] = ()
+    """pred (what the model says, the default), top3, a class number, or a class name. Repeatable."""
+
+    layer: Annotated[tuple[str, ...], Parameter(alias="-l", group=_WHAT, show_default=False)] = ()
+    """Layer such as layer4.-1; "camkit layers" lists them. Repeat to average. Default: found."""
+
+    post: Annotated[str, Parameter(group=_HOW)] = "default"
+    """Post-processing of raw maps."""
+
+    alpha: Annotated[
+        float | None, Parameter(group=_HOW, validator=Number(gte=0, lte=1))
+    ] = None
+    """Opacity of the heat map, 0 to 1."""
+
+    colormap: Annotated[str | None, Parameter(group=_HOW)] = None
+    """Name of a color map, for example inferno or jet."""
+
+    scale: Annotated[Literal["own", "shared"], Parameter(group=_HOW)] = "own"
+    """Color scale: each map its own, or one shared by all maps of a photo."""
+
+    device: Annotated[str, Parameter(group=_RUN)] = "auto"
+    """auto, cpu, cuda or cuda:N."""
+
+    batch_size: Annotated[int, Parameter(group=_RUN, validator=Number(gte=1))] = 8
+    """Photos per model call."""
+
+    seed: Annotated[int, Parameter(group=_RUN, validator=Number(gte=0))] = 0
+    """Seed of random weights and random methods."""
+
+    out: Annotated[Path, Parameter(alias="-o", group=_FILES)] = Path("camkit_out")
+    """Folder for pictures, maps and results."""
+
+    format: Annotated[tuple[str, ...], Parameter(group=_FILES, show_default=False)] = ()
+    """Files per explanation: png, npz, safetensors, json; separate by commas. Default: png,safetensors."""
+
+    overwrite: Annotated[bool, Parameter(group=_FILES, show_default=False)] = False
+    """Replace the run that is in the folder."""

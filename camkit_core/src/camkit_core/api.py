@@ -1,0 +1,513 @@
+"""`explain`, `compare` and `Explainer`: the whole library for most users."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from importlib import metadata
+from operator import or_
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from camkit_core.capture import PROVIDED, Capture
+from camkit_core.errors import CapabilityError, OptionError
+from camkit_core.explanation import INPUT, Comparison, Explanation, Issue, Provenance
+from camkit_core.inputs import ModelInputs
+from camkit_core.judge import is_finite, issues_of, ranges, refuse
+from camkit_core.layers import Layer, LayerRequest, resolve_layers
+from camkit_core.need import AT_A_LAYER, Need
+from camkit_core.options import method_of
+from camkit_core.outputs import Selector
+from camkit_core.post import DEFAULT_POST, Post, as_post
+from camkit_core.probe import default_layer
+from camkit_core.protocols import LoadedModel, Method, Picture, Prepared, TargetInfo
+from camkit_core.registry import Registry, default_registry
+from camkit_core.reshapes import ReshapeRequest, given_reshape
+from camkit_core.session import Session
+from camkit_core.shadow import unwrap
+from camkit_core.targets import TargetRequest, as_target, expand_targets
+
+MethodRequest = str | Method
+Progress = Callable[[int, int], None]
+"""`progress(done, total)`, called after every map."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """The engine's own words: how to run, not what to compute."""
+
+    output: Selector | None = None
+    precision: Literal["exact", "fast"] = "exact"
+    budget: int | None = None
+    batch_size: int | None = None
+    seed: int = 0
+    post: Any = DEFAULT_POST
+    progress: Progress | None = None
+    image: int | str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the words that have few legal values.
+
+        Raises:
+            OptionError: an illegal value.
+            CapabilityError: something this version cannot do.
+        """
+        if self.precision not in ("exact", "fast"):
+            raise OptionError(f"precision={self.precision!r} must be 'exact' or 'fast'")
+        if self.precision == "fast":
+            raise CapabilityError("precision='fast' is not available in this version; use 'exact'")
+        for name in ("budget", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise OptionError(f"{name}={value!r} must be a positive integer")
+
+
+class Explainer:
+    """A model with its layers and reshape settled, for many calls.
+
+    Args:
+        model: an `nn.Module` (compiled or data-parallel ones are unwrapped) or a `LoadedModel`.
+        layers: dotted name, module, or list of them; None finds the layer by probing.
+        reshape: object with `to_spatial`, function, or name; None finds it.
+        registry: plugins to use (default: the installed ones).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | LoadedModel,
+        layers: LayerRequest = None,
+        *,
+        reshape: ReshapeRequest = None,
+        registry: Registry | None = None,
+    ) -> None:
+        """Resolve the layers now, so that a typo shows before anything runs.
+
+        Raises:
+            LayerError: a layer was not found.
+            CapabilityError: a sharded model.
+        """
+        loaded = model if isinstance(model, LoadedModel) else None
+        given = loaded.model if loaded else model
+        if not isinstance(given, nn.Module):
+            raise OptionError(
+                f"model must be an nn.Module or a LoadedModel, got {type(given).__name__}; "
+                "wrap a function in a module to explain it"
+            )
+        self.model = unwrap(given)
+        self.class_names = loaded.class_names if loaded else ()
+        self.registry = registry or default_registry()
+        self.reshape = given_reshape(reshape, self.registry)
+        auto = layers is None or layers == "auto"
+        self.layers = None if auto else resolve_layers(self.model, layers)
+
+    def explain(
+        self,
+        inputs: Any,
+        method: MethodRequest = "gradcam",
+        target: TargetRequest = None,
+        *,
+        output: Selector | None = None,
+        precision: Literal["exact", "fast"] = "exact",
+        budget: int | None = None,
+        batch_size: int | None = None,
+        seed: int = 0,
+        post: Any = DEFAULT_POST,
+        progress: Progress | None = None,
+        image: int | str | None = None,
+        **options: Any,
+    ) -> Explanation:
+        """Explain one target of every image by one method. See `camkit_core.explain`."""
+        words = Words(output, precision, budget, batch_size, seed, post, progress, image)
+        chosen = method_of(method, self.registry, options)
+        job = _Call(self, words, inputs, [(method, chosen)], [target])
+        return next(iter(job.run().values()))
+
+    def compare(
+        self,
+        inputs: Any,
+        methods: Sequence[MethodRequest],
+        targets: Sequence[TargetRequest] | str | None = None,
+        *,
+        output: Selector | None = None,
+        precision: Literal["exact", "fast"] = "exact",
+        budget: int | None = None,
+        batch_size: int | None = None,
+        seed: int = 0,
+        post: Any = DEFAULT_POST,
+        progress: Progress | None = None,
+        image: int | str | None = None,
+    ) -> Comparison:
+        """Explain every target of every image by every method. See `camkit_core.compare`."""
+        words = Words(output, precision, budget, batch_size, seed, post, progress, image)
+        if isinstance(methods, str) or not methods:
+            raise OptionError(f"methods={methods!r}: give a non-empty list of methods")
+        chosen = [(method, method_of(method, self.registry)) for method in methods]
+        return Comparison(_Call(self, words, inputs, chosen, expand_targets(targets)).run())
+
+
+def explain(
+    model: nn.Module | LoadedModel,
+    inputs: Any,
+    method: MethodRequest = "gradcam",
+    target: TargetRequest = None,
+    layers: LayerRequest = None,
+    *,
+    reshape: ReshapeRequest = None,
+    output: Selector | None = None,
+    precision: Literal["exact", "fast"] = "exact",
+    budget: int | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    post: Any = DEFAULT_POST,
+    progress: Progress | None = None,
+    image: int | str | None = None,
+    registry: Registry | None = None,
+    **options: Any,
+) -> Explanation:
+    """Explain one target of every image by one method.
+
+    Args:
+        model: any `nn.Module`, in any mode; it is not changed. Or a `LoadedModel`.
+        inputs: image batch `[N, C, *S]`; or a tuple (positional) or dict (keyword) of model
+            arguments; or a `Prepared` batch that knows its photos.
+        method: name, spec string (`"gradcampp:variant=grad-cam"`) or instance.
+        target: None or `"pred"` for the model's answer, a class index, a class name, a list with
+            one per image, a function of one image's output that returns a scalar, or a `Target`.
+        layers: dotted name(s) or module(s); negative indices (`"layer4.-1"`) and the call of a
+            reused module (`"relu#1"`) are understood. None finds the layer, at the cost of one
+            forward per model and input shape.
+        reshape: how the layer's output becomes `[N, C, *S]`; None finds out.
+        output: which part of the model's output is explained: key, index or function.
+        precision: `"exact"`.
+        budget: upper limit of forward passes.
+        batch_size: rows per forward for methods that run the model again.
+        seed: of random methods; the global generator is never used.
+        post: `"default"` (relu, normalize, resize, mean over layers, normalize), `"signed"`,
+            `"raw"`, or a sequence of steps.
+        progress: called with (maps done, maps in all).
+        image: which of several inputs is the image.
+        registry: plugins to use (default: the installed ones).
+        **options: the method's own fields, if `method` is a name.
+
+    Returns:
+        `Explanation` with display maps `[N, *S]` and raw signed maps per layer.
+
+    Raises:
+        CamkitError: one of its subclasses; each says what happened, where, and what to do.
+    """
+    return Explainer(model, layers, reshape=reshape, registry=registry).explain(
+        inputs,
+        method,
+        target,
+        output=output,
+        precision=precision,
+        budget=budget,
+        batch_size=batch_size,
+        seed=seed,
+        post=post,
+        progress=progress,
+        image=image,
+        **options,
+    )
+
+
+def compare(
+    model: nn.Module | LoadedModel,
+    inputs: Any,
+    methods: Sequence[MethodRequest],
+    targets: Sequence[TargetRequest] | str | None = None,
+    layers: LayerRequest = None,
+    *,
+    reshape: ReshapeRequest = None,
+    output: Selector | None = None,
+    precision: Literal["exact", "fast"] = "exact",
+    budget: int | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    post: Any = DEFAULT_POST,
+    progress: Progress | None = None,
+    image: int | str | None = None,
+    registry: Registry | None = None,
+) -> Comparison:
+    """Explain every image for every target by every method, from one forward pass.
+
+    The gradient family shares one backward pass per target (second-order methods add one each).
+
+    Args:
+        model: see `explain`.
+        inputs: see `explain`.
+        methods: names, spec strings or instances.
+        targets: a list of targets as in `explain` (`"topK"` stands for the K best classes); None
+            for the model's answer.
+        layers: see `explain`.
+        reshape: see `explain`.
+        output: see `explain`.
+        precision: see `explain`.
+        budget: see `explain`.
+        batch_size: see `explain`.
+        seed: see `explain`.
+        post: see `explain`.
+        progress: see `explain`.
+        image: see `explain`.
+        registry: see `explain`.
+
+    Returns:
+        `Comparison`, a mapping `(method as given, position of the target) -> Explanation`.
+
+    Raises:
+        CamkitError: one of its subclasses.
+    """
+    return Explainer(model, layers, reshape=reshape, registry=registry).compare(
+        inputs,
+        methods,
+        targets,
+        output=output,
+        precision=precision,
+        budget=budget,
+        batch_size=batch_size,
+        seed=seed,
+        post=post,
+        progress=progress,
+        image=image,
+    )
+
+
+@dataclass(slots=True)
+class _Job:
+    """One explanation in the making: a method and a target."""
+
+    key: tuple[Any, int]
+    method: Method
+    target: int
+    raw: dict[str, Tensor] = field(default_factory=dict)
+    issues: list[Issue] = field(default_factory=list)
+    maps: Tensor | None = None
+
+
+class _Call:
+    """One call of `explain` or `compare`, in the order of the architecture."""
+
+    def __init__(
+        self,
+        explainer: Explainer,
+        words: Words,
+        inputs: Any,
+        methods: Sequence[tuple[MethodRequest, Method]],
+        targets: Sequence[TargetRequest],
+    ) -> None:
+        self.explainer = explainer
+        self.words = words
+        self.post: Post = as_post(words.post)
+        self.pictures: tuple[Picture, ...] = ()
+        if isinstance(inputs, Prepared):
+            inputs, self.pictures = inputs.inputs, inputs.pictures
+        self.inputs = ModelInputs.of(inputs, words.image)
+        self.targets = list(targets)
+        self.jobs = [
+            _Job((given, position), method, position)
+            for position in range(len(targets))
+            for given, method in methods
+        ]
+        self.needs = reduce(or_, (method.needs for _, method in methods), Need.NONE)
+        _check_provided([method for _, method in methods])
+        self.extra_forwards = 0
+
+    def run(self) -> dict[tuple[Any, int], Explanation]:
+        self.session = self._session()
+        self._bind()
+        for done, job in enumerate(self.jobs, start=1):
+            with self.session.arithmetic(grad=False):
+                self._maps(job)
+            if self.words.progress:
+                self.words.progress(done, len(self.jobs))
+        self._finish()
+        return {job.key: self._explanation(job) for job in self.jobs}
+
+    def _session(self) -> Session:
+        reads_layers = bool(self.needs & AT_A_LAYER)
+        return Session(
+            self.explainer.model,
+            self.inputs,
+            self._layers() if reads_layers else (),
+            self.needs,
+            self.explainer.registry,
+            selector=self.words.output,
+            reshape=self.explainer.reshape,
+            batch_size=self.words.batch_size,
+            budget=self.words.budget,
+        )
+
+    def _layers(self) -> tuple[Layer, ...]:
+        explainer = self.explainer
+        if explainer.layers is not None:
+            return explainer.layers
+        name, self.extra_forwards = default_layer(
+            explainer.model,
+            self.inputs,
+            self._probe_target(),
+            selector=self.words.output,
+            reshape=explainer.reshape,
+            registry=explainer.registry,
+        )
+        return resolve_layers(explainer.model, name)
+
+    def _probe_target(self) -> TargetRequest:
+        first = self.targets[0]
+        if isinstance(first, str) and self.explainer.class_names and first != "pred":
+            return as_target(first, None, 1, self.explainer.registry, self.explainer.class_names)
+        return first
+
+    def _bind(self) -> None:
+        images, explainer = len(self.inputs.image), self.explainer
+        self.session.bind(
+            [
+                as_target(
+                    request,
+                    self.session.explained,
+                    images,
+                    explainer.registry,
+                    explainer.class_names,
+                )
+                for request in self.targets
+            ]
+        )
+
+    def _maps(self, job: _Job) -> None:
+        method = job.method
+        if not method.needs & AT_A_LAYER:
+            job.raw[INPUT] = self._checked(job, method(self._capture(job, "")), INPUT)
+        elif Need.LAYERS in method.needs:
+            job.raw["+".join(self._names)] = self._checked(job, method(self._capture(job, "")), "")
+        else:
+            for layer in self._names:
+                job.raw[layer] = self._checked(job, method(self._capture(job, layer)), layer)
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(layer.name for layer in self.session.layers)
+
+    def _capture(self, job: _Job, layer: str) -> Capture:
+        return Capture(
+            self.session,
+            job.target,
+            layer,
+            job.method.needs,
+            job.method.name,
+            self.words.seed,
+            job.issues,
+        )
+
+    def _checked(self, job: _Job, raw: Any, layer: str) -> Tensor:
+        image = self.inputs.image
+        if not isinstance(raw, Tensor) or raw.ndim != image.ndim - 1 or len(raw) != len(image):
+            shape = list(raw.shape) if isinstance(raw, Tensor) else type(raw).__name__
+            raise CapabilityError(
+                f"method {job.method.name} returned {shape} at {layer or 'all layers'}; a raw map "
+                f"is [N, *S] with N = {len(image)} and {image.ndim - 2} spatial axes"
+            )
+        return raw.detach()
+
+    def _finish(self) -> None:
+        """Judge and post-process all maps of equal shape together."""
+        groups: dict[Any, list[_Job]] = {}
+        for job in self.jobs:
+            key = tuple((name, raw.shape, raw.dtype) for name, raw in job.raw.items())
+            groups.setdefault(key, []).append(job)
+        images, size = len(self.inputs.image), self.inputs.image.shape[2:]
+        with self.session.arithmetic(grad=False):
+            for jobs in groups.values():
+                layers = list(jobs[0].raw)
+                stacked = [torch.cat([job.raw[layer] for job in jobs]) for layer in layers]
+                extents = ranges(stacked)
+                maps = self.post(stacked, size)
+                for position, job in enumerate(jobs):
+                    part = slice(position * images, (position + 1) * images)
+                    job.maps = maps[part].clone() if len(jobs) > 1 else maps
+                    self._judge(job, layers, [pairs[part] for pairs in extents])
+
+    def _judge(self, job: _Job, layers: list[str], extents: Any) -> None:
+        if not is_finite(extents):
+            refuse(self.session, job.target, job.method.name)
+        job.issues += issues_of(layers, [job.raw[layer] for layer in layers], extents)
+
+    def _explanation(self, job: _Job) -> Explanation:
+        assert job.maps is not None
+        info = self._info(job.target)
+        return Explanation(
+            maps=job.maps,
+            raw=job.raw,
+            score=self.session.score(job.target),
+            output=self.session.output,
+            inputs=self.session.image,
+            target=info,
+            provenance=self._provenance(job, info),
+            issues=tuple(job.issues),
+            pictures=self.pictures,
+            registry=self.explainer.registry,
+        )
+
+    def _info(self, target: int) -> TargetInfo:
+        info = self.session.bound[target].describe()
+        names = self.explainer.class_names
+        if info.classes is None or not names or info.kind not in ("class", "per image"):
+            return info
+        labels = tuple(names[index] for index in info.classes.tolist())
+        return dataclasses.replace(info, labels=labels, label=", ".join(dict.fromkeys(labels)))
+
+    def _provenance(self, job: _Job, info: TargetInfo) -> Provenance:
+        session, image = self.session, self.inputs.image
+        package, version = _origin(job.method, self.explainer.registry)
+        layers = () if INPUT in job.raw else self._names
+        return Provenance(
+            method=job.method.name,
+            parameters=_parameters(job.method),
+            package=package,
+            version=version,
+            core_version=_version("camkit_core"),
+            layers=layers,
+            reshape={name: repr(session.reshapes[name]) for name in layers},
+            target=info.label,
+            seed=self.words.seed,
+            dtype=str(image.dtype).removeprefix("torch."),
+            device=str(image.device),
+            input_shape=tuple(image.shape),
+            post=self.post.describe(),
+            forwards=session.forwards + self.extra_forwards,
+            backwards=session.backwards,
+            notes=tuple(session.done.notes),
+        )
+
+
+def _check_provided(methods: Sequence[Method]) -> None:
+    for method in methods:
+        missing = method.needs & ~PROVIDED
+        if missing:
+            raise CapabilityError(
+                f"method {method.name} needs {', '.join(missing.words())}, which this version of "
+                "camkit-core cannot capture; upgrade camkit-core"
+            )
+
+
+def _parameters(method: Method) -> Mapping[str, Any]:
+    dump = getattr(method, "model_dump", None)
+    return dump(mode="json") if dump else {}
+
+
+def _origin(method: Method, registry: Registry) -> tuple[str, str]:
+    """Distribution and version a method comes from, or its module for methods of no plugin."""
+    ref = f"{type(method).__module__}:{type(method).__qualname__}"
+    for plugin in registry.plugins:
+        if any(entry.ref == ref for entry in plugin.entries):
+            return plugin.distribution, plugin.version
+    return type(method).__module__, "unregistered"
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package.replace("_", "-"))
+    except metadata.PackageNotFoundError:
+        return "unknown"

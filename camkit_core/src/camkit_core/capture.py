@@ -1,0 +1,195 @@
+"""What a method sees: one forward pass, one target, one layer (or several)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from camkit_core.errors import CapabilityError
+from camkit_core.explanation import Issue
+from camkit_core.need import Need
+from camkit_core.protocols import Attention, BoundTarget, Head, LayerGraph, Rows
+from camkit_core.tree import exact
+
+if TYPE_CHECKING:
+    from camkit_core.session import Session
+
+PROVIDED = ~(Need.ATTENTION | Need.GRAPH | Need.FIT)
+"""What the engine of this version can capture."""
+
+
+class Capture:
+    """Read-only view of a forward pass for one method, target and layer.
+
+    Everything is lazy and computed once per call, however many methods ask. Tensors are detached,
+    in float32 or better, and must not be written to. What a method did not declare in `needs` is
+    refused.
+
+    Attributes:
+        layers: names of all captured layers.
+        layer: the layer this capture is about ("" for methods in input space).
+        generator: random numbers for this call, on the image's device, seeded by `seed=`.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        target: int,
+        layer: str,
+        needs: Need,
+        method: str,
+        seed: int,
+        issues: list[Issue] | None = None,
+    ) -> None:
+        """Built by the engine."""
+        self._session = session
+        self._target = target
+        self._needs = needs
+        self._method = method
+        self._seed = seed
+        self._issues = [] if issues is None else issues
+        self._generator: torch.Generator | None = None
+        self.layer = layer
+        self.layers = tuple(one.name for one in session.layers)
+
+    # -- always there ------------------------------------------------------------------------
+
+    @property
+    def inputs(self) -> Tensor:
+        """The image batch `[N, C, *S]`."""
+        return exact(self._session.image)
+
+    @property
+    def output(self) -> Any:
+        """The model's output on the clean batch."""
+        return self._session.output
+
+    @property
+    def score(self) -> Tensor:
+        """What the target scored, `[N]`."""
+        return self._session.score(self._target)
+
+    @property
+    def target(self) -> BoundTarget:
+        """The bound target."""
+        return self._session.bound[self._target]
+
+    @property
+    def generator(self) -> torch.Generator:
+        """Random numbers of this call."""
+        if self._generator is None:
+            self._generator = torch.Generator(self.inputs.device).manual_seed(self._seed)
+        return self._generator
+
+    def report(self, code: str, message: str, images: tuple[int, ...] = ()) -> None:
+        """Attach an issue to the explanation."""
+        issue = Issue(code, message, images, self.layer)
+        if issue not in self._issues:
+            self._issues.append(issue)
+
+    # -- at the layer ------------------------------------------------------------------------
+
+    @property
+    def activations(self) -> Tensor:
+        """Output of the layer, `[N, C, *S]`. Needs ACTIVATIONS."""
+        self._require(Need.ACTIVATIONS)
+        return self._session.activations(self._here())
+
+    @property
+    def gradients(self) -> Tensor:
+        """Gradient of the score at the layer, `[N, C, *S]`. Needs GRADIENTS."""
+        self._require(Need.GRADIENTS)
+        return self._session.gradients(self._target, self._here())
+
+    def hvp(self, vector: Tensor) -> Tensor:
+        """Hessian of the score at the layer times `vector`, both `[N, C, *S]`. Needs SECOND_ORDER.
+
+        Zero where the score is linear in the activations.
+        """
+        self._require(Need.SECOND_ORDER)
+        return self._session.hvp(self._target, self._here(), vector)
+
+    @property
+    def head(self) -> Head:
+        """The linear layer behind global average pooling. Needs HEAD.
+
+        Raises:
+            CapabilityError: the model has no such head behind this layer.
+        """
+        from camkit_core.head import find_head
+
+        self._require(Need.HEAD)
+        return find_head(self._session, self._here())
+
+    def tail(self, rows: Rows) -> Tensor:
+        """Scores `[M]` with the layer's activations replaced by `rows` `[M, C, *S]`. Needs TAIL."""
+        from camkit_core.perturb import tail_scores
+
+        self._require(Need.TAIL)
+        return tail_scores(self._session, self._target, self._here(), rows)
+
+    def __getitem__(self, layer: str) -> Capture:
+        """The capture of another layer. Needs LAYERS."""
+        self._require(Need.LAYERS)
+        if layer not in self.layers:
+            raise KeyError(f"{layer!r} was not captured; there are {', '.join(self.layers)}")
+        return self._sibling(self._session, layer)
+
+    # -- at the input ------------------------------------------------------------------------
+
+    @property
+    def input_gradients(self) -> Tensor:
+        """Gradient of the score at the image, `[N, C, *S]`. Needs INPUT_GRADIENTS."""
+        self._require(Need.INPUT_GRADIENTS)
+        return self._session.input_gradients(self._target)
+
+    def scores(self, rows: Rows) -> Tensor:
+        """Scores `[M]` of perturbed images `rows` `[M, C, *S]`. Needs SCORES."""
+        from camkit_core.perturb import input_scores
+
+        self._require(Need.SCORES)
+        return input_scores(self._session, self._target, rows)
+
+    def at(self, inputs: Tensor) -> Capture:
+        """The same question asked of other images `[N, C, *S]`. Needs RECAPTURE."""
+        from camkit_core.perturb import recapture
+
+        self._require(Need.RECAPTURE)
+        return self._sibling(recapture(self._session, inputs), self.layer)
+
+    # -- the whole model ---------------------------------------------------------------------
+
+    @property
+    def attention(self) -> tuple[Attention, ...]:
+        """Softmax attention of every block. Needs ATTENTION."""
+        self._require(Need.ATTENTION)
+        raise CapabilityError("this version of camkit-core does not capture attention")
+
+    @property
+    def graph(self) -> LayerGraph:
+        """All biases and the gradients at their outputs. Needs GRAPH."""
+        self._require(Need.GRAPH)
+        raise CapabilityError("this version of camkit-core does not capture the layer graph")
+
+    def _sibling(self, session: Session, layer: str) -> Capture:
+        return Capture(
+            session, self._target, layer, self._needs, self._method, self._seed, self._issues
+        )
+
+    def _here(self) -> str:
+        if not self.layer:
+            raise CapabilityError(
+                f"method {self._method} reads one layer, but its capture has all of them; use "
+                "capture[layer]"
+            )
+        return self.layer
+
+    def _require(self, need: Need) -> None:
+        if need not in self._needs:
+            words = ", ".join(self._needs.words()) or "nothing"
+            raise CapabilityError(
+                f"method {self._method} uses {need.words()[0]} but declares needs = {words}; add "
+                f"Need.{need.name} to its needs so that the engine can plan for it"
+            )

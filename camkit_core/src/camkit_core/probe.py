@@ -1,0 +1,280 @@
+"""Runs a model once and looks at every layer: which can be drawn, and which to explain by default.
+
+The default is the last layer that still has a picture (more than one position, learned parameters)
+and whose positions the score still depends on. The second condition is what rules out the end of a
+vision transformer, where only the class token reaches the answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from camkit_core.errors import CamkitError, LayerError, LayoutError
+from camkit_core.inputs import ModelInputs
+from camkit_core.outputs import Selector, select
+from camkit_core.protocols import BoundTarget, LoadedModel, Prepared, Reshape
+from camkit_core.registry import Registry, default_registry
+from camkit_core.reshapes import find_reshape
+from camkit_core.shadow import Shadow, unwrap
+from camkit_core.targets import TargetRequest, as_target
+from camkit_core.tree import describe, exact, floating, map_tensors, tensors
+
+_LOOK_BACK = 48
+"""How many of the last layers are tested for dependence."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRow:
+    """One module of the model, as `camkit layers` shows it."""
+
+    name: str
+    kind: str
+    output: str  # types and shapes of the last call
+    spatial: tuple[int, ...] | None  # picture size, None if it cannot be read as a picture
+    calls: int
+    default: bool
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class LayerReport:
+    """All layers in execution order, the default, and why it is the default."""
+
+    rows: tuple[LayerRow, ...]
+    default: str
+    reason: str
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What one module did during the pass."""
+
+    name: str
+    module: nn.Module
+    order: int = -1
+    calls: int = 0
+    output: Any = None
+    edge: GradientEdge | None = None
+    storage: tuple[int, int] = (0, 0)
+    reshape: Reshape | None = None
+    note: str = ""
+    spatial: tuple[int, ...] | None = None
+    parametric: bool = field(default=False)
+
+    @property
+    def candidate(self) -> bool:
+        return (
+            self.calls == 1
+            and self.parametric
+            and self.edge is not None
+            and self.spatial is not None
+            and math.prod(self.spatial) > 1
+        )
+
+
+def probe_layers(
+    model: nn.Module | LoadedModel,
+    inputs: Any,
+    target: TargetRequest = None,
+    *,
+    output: Selector | None = None,
+    image: int | str | None = None,
+    reshape: Reshape | None = None,
+    registry: Registry | None = None,
+) -> LayerReport:
+    """Every layer of a model for one input.
+
+    Args:
+        model: an `nn.Module` or a `LoadedModel`.
+        inputs: what to call it with, see `explain`.
+        target: what is explained; the default layer must influence it.
+        output: which part of the model's output is explained.
+        image: which of several inputs is the image.
+        reshape: how layers are read, if that is known.
+        registry: plugins to ask for layouts (default: the installed ones).
+
+    Raises:
+        LayerError: no layer has a picture that the score depends on.
+    """
+    plain = unwrap(model.model if isinstance(model, LoadedModel) else model)
+    batch = ModelInputs.of(inputs.inputs if isinstance(inputs, Prepared) else inputs, image)
+    registry = registry or default_registry()
+    seen, result = _watch(plain, batch)
+    ran = sorted((one for one in seen if one.calls), key=lambda one: one.order)
+    for one in ran:
+        _read(one, plain, batch.image, registry, reshape)
+    explained = select(map_tensors(exact, result), output)
+    bound = _bind(target, explained, batch, registry)
+    chosen, reason = _choose(ran, explained, bound, batch.image)
+    rows = tuple(_row(one, chosen) for one in ran)
+    return LayerReport(rows, chosen.name, reason)
+
+
+def _watch(model: nn.Module, batch: ModelInputs) -> tuple[list[_Seen], Any]:
+    """One pass with the graph on and a hook on every module of a full shadow."""
+    modules = [(name, module) for name, module in model.named_modules() if name]
+    hooked = [(n, m) for n, m in modules if not isinstance(m, torch.jit.ScriptModule)]
+    shadow = Shadow(model, [module for _, module in hooked])
+    seen = [_Seen(name, module) for name, module in hooked]
+    clock = iter(range(10**9))
+    for one in seen:
+        shadow.of(one.module).register_forward_hook(_observer(one, clock))
+    with torch.inference_mode(False), torch.enable_grad():
+        batch = batch.usable()
+        image = batch.image.detach().clone().requires_grad_().clone()
+        return seen, batch.with_image(image).call(shadow.root)
+
+
+def _observer(one: _Seen, clock: Any) -> Any:
+    def look(module: nn.Module, args: Any, output: Any) -> None:
+        one.calls += 1
+        one.order = next(clock)
+        found = floating(output)
+        one.output = map_tensors(lambda t: t.detach().to("meta"), output)
+        one.parametric = next(module.parameters(), None) is not None
+        if len(found) == 1:
+            one.storage = (found[0].data_ptr(), found[0].numel())
+            if found[0].requires_grad:
+                one.edge = get_gradient_edge(found[0])
+
+    return look
+
+
+def _read(
+    one: _Seen, model: nn.Module, image: Tensor, registry: Registry, given: Reshape | None
+) -> None:
+    try:
+        like = map_tensors(lambda t: torch.empty_like(t, device="meta"), one.output)
+        one.reshape = given or find_reshape(registry, model, one.name, one.module, like, image)
+        one.spatial = tuple(one.reshape.to_spatial(like).shape[2:])
+    except (CamkitError, RuntimeError, IndexError) as error:
+        one.reshape, one.note = None, str(error) if isinstance(error, LayoutError) else ""
+
+
+def _bind(
+    target: TargetRequest, explained: Any, batch: ModelInputs, registry: Registry
+) -> BoundTarget:
+    images = len(batch.image)
+    with torch.no_grad():
+        clean = map_tensors(Tensor.detach, explained)
+        request = as_target(target, clean, images, registry)
+        return request.bind(clean, lambda inputs: clean)
+
+
+def _choose(
+    ran: Sequence[_Seen], explained: Any, bound: BoundTarget, image: Tensor
+) -> tuple[_Seen, str]:
+    candidates = [one for one in ran if one.candidate]
+    recent = candidates[-_LOOK_BACK:]
+    owner = torch.arange(len(image), device=image.device)
+    with torch.enable_grad():
+        score = bound(explained, owner)
+    if not score.requires_grad and candidates:
+        last = _outermost(candidates[-1], candidates)
+        return last, "the last layer with a picture (the score has no gradients to check it with)"
+    gradients: Sequence[Tensor | None] = [None] * len(recent)
+    if recent:
+        edges = [one.edge for one in recent]
+        gradients = torch.autograd.grad(score.sum(), edges, allow_unused=True)  # type: ignore[arg-type]
+    for one, gradient in zip(reversed(recent), reversed(gradients), strict=True):
+        if gradient is not None and _spreads(one, gradient):
+            _refuse_if_blind(one, ran)
+            return _outermost(one, candidates), _reason(one, candidates)
+    raise LayerError(
+        "no layer has a picture that the score depends on: none of "
+        f"{len(ran)} layers returns something readable as [N, C, *S] with more than one position; "
+        "give layers= and reshape= (see `camkit layers`)"
+    )
+
+
+def _spreads(one: _Seen, gradient: Tensor) -> bool:
+    """Whether the score depends on more than one position of the layer."""
+    assert one.reshape is not None
+    like = [t.shape for t in tensors(one.output)]
+    if len(like) == 1 and gradient.shape != like[0]:
+        return False
+    box = map_tensors(lambda t: gradient if torch.is_floating_point(t) else t, one.output)
+    spatial = one.reshape.to_spatial(box).detach()
+    reached = (spatial != 0).any(1).flatten(1).sum(1)
+    return bool((reached > 1).any())
+
+
+def _refuse_if_blind(one: _Seen, ran: Sequence[_Seen]) -> None:
+    """Do not settle for an early layer only because later ones could not be read."""
+    later = [r for r in ran if r.order > one.order and r.spatial is None and "tokens" in r.note]
+    if len(later) > 2:
+        raise LayerError(
+            f"the last layer readable as a picture is {one.name!r}, but {len(later)} later ones "
+            f"return tokens: {later[-1].note}"
+        )
+
+
+def _outermost(one: _Seen, candidates: Sequence[_Seen]) -> _Seen:
+    """The container that returns the very same tensor, because its name is the usual one."""
+    same = [
+        other
+        for other in candidates
+        if other.storage == one.storage and f"{one.name}.".startswith(f"{other.name}.")
+    ]
+    return min(same, key=lambda other: len(other.name))
+
+
+def _reason(one: _Seen, candidates: Sequence[_Seen]) -> str:
+    skipped = sum(other.order > one.order for other in candidates)
+    reason = "the last layer with a picture that the score depends on"
+    return f"{reason}; {skipped} later layer(s) no longer reach it" if skipped else reason
+
+
+def _row(one: _Seen, chosen: _Seen) -> LayerRow:
+    note = one.note if one.calls == 1 else f"name one call: '{one.name}#0' ..."
+    return LayerRow(
+        name=one.name,
+        kind=type(one.module).__name__,
+        output=describe(one.output).removeprefix("tensor "),
+        spatial=one.spatial,
+        calls=one.calls,
+        default=one is chosen,
+        note=note,
+    )
+
+
+_DEFAULTS: WeakKeyDictionary[nn.Module, dict[Any, str]] = WeakKeyDictionary()
+
+
+def default_layer(
+    model: nn.Module,
+    batch: ModelInputs,
+    target: TargetRequest,
+    *,
+    selector: Selector | None,
+    reshape: Reshape | None,
+    registry: Registry,
+) -> tuple[str, int]:
+    """Name of the layer to explain, and the forwards spent: one per model and input shape."""
+    known = registry.default_layer(model, batch.image)
+    if known is not None:
+        return known, 0
+    shape = (tuple(batch.image.shape[1:]), reshape, tuple(map(id, model.modules())))
+    defaults = _DEFAULTS.setdefault(model, {})
+    if shape in defaults:
+        return defaults[shape], 0
+    inputs: Any = dict(batch.kwargs) if batch.kwargs else batch.args
+    report = probe_layers(
+        model,
+        inputs,
+        target,
+        output=selector,
+        image=batch.key,
+        reshape=reshape,
+        registry=registry,
+    )
+    defaults[shape] = report.default
+    return report.default, 1

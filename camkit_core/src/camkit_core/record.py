@@ -1,0 +1,305 @@
+"""One forward pass that keeps the outputs of chosen layers.
+
+Below the first captured layer no graph is built. A kept output becomes a leaf (or stays a node, if
+an earlier captured layer already started the graph), and a clone of it goes on, so that nothing
+downstream can write into what was kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
+
+from camkit_core.errors import CamkitError, CaptureError
+from camkit_core.inputs import ModelInputs, check_batch, diagnose
+from camkit_core.layers import Layer
+from camkit_core.shadow import Shadow
+from camkit_core.tree import map_tensors, tensors
+
+_ACTIVE: ContextVar[object] = ContextVar("camkit_active_recorder", default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What one forward pass must leave behind."""
+
+    layers: tuple[Layer, ...] = ()
+    gradients: bool = False  # the graph starts at the first captured layer
+    input_gradients: bool = False  # the graph starts at the image
+    double_backward: bool = False  # kernels without a second derivative are avoided
+    head: bool = False  # calls of linear layers are noted
+
+
+@dataclass(frozen=True, slots=True)
+class LinearCall:
+    """One call of a linear layer (or 1x1 convolution) during the pass."""
+
+    name: str
+    module: nn.Module
+    input: Tensor
+    output: Tensor
+
+
+@dataclass(slots=True)
+class Pass:
+    """What is left of one forward pass."""
+
+    output: Any
+    image: Tensor
+    kept: dict[str, Any]  # layer name -> output container of leaves or graph nodes
+    linear: list[LinearCall] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    forwards: int = 1
+
+
+def run(model: nn.Module, inputs: ModelInputs, plan: Plan, *, keep_grad: bool = False) -> Pass:
+    """Run the model once (rarely twice) as planned, on a shadow of it.
+
+    Args:
+        model: the plain model; it is not changed.
+        inputs: what to call it with.
+        plan: what to keep.
+        keep_grad: build the graph even where the model's own code says `no_grad`.
+
+    Raises:
+        CaptureError: a layer never ran, ran several times, or there is no such call.
+        InputError: the model refused the input, and the reason is known.
+    """
+    inputs = inputs.usable()
+    recorder = _Recorder(plan)
+    output, image = _on_shadow(model, inputs, plan, recorder, keep_grad)
+    done, notes = 1, list[str]()
+    if recorder.missing():
+        recorder = _Recorder(plan)
+        output, image = _on_model(model, inputs, plan, recorder, keep_grad)
+        done += 1
+        notes.append(
+            "a layer is called past the module tree, so for one pass hooks were set on the model "
+            "itself"
+        )
+    recorder.check()
+    if recorder.overwritten():
+        recorder = _Recorder(plan, isolate=True)
+        output, image = _on_shadow(model, inputs, plan, recorder, keep_grad)
+        done += 1
+        notes.append("a captured output shares memory that was written later, so a copy was kept")
+    return Pass(output, image, recorder.kept, recorder.linear, notes, done)
+
+
+class _Recorder:
+    def __init__(self, plan: Plan, isolate: bool = False) -> None:
+        self.plan = plan
+        self.isolate = isolate
+        self.kept: dict[str, Any] = {}
+        self.linear: list[LinearCall] = []
+        self._calls: Counter[str] = Counter()
+        self._versions: list[tuple[Tensor, int]] = []
+        self._wanted = {(layer.path, layer.call or 0): layer for layer in plan.layers}
+
+    def attach(
+        self, find: Callable[[nn.Module], nn.Module], model: nn.Module
+    ) -> list[RemovableHandle]:
+        """Hooks on every captured layer, and on linear layers if the head is wanted."""
+        handles = [
+            find(module).register_forward_hook(partial(self._hook, path), with_kwargs=True)
+            for path, module in {layer.path: layer.module for layer in self.plan.layers}.items()
+        ]
+        if self.plan.head:
+            handles += [
+                find(module).register_forward_hook(partial(self._note_linear, name))
+                for name, module in model.named_modules()
+                if is_linear(module)
+            ]
+        return handles
+
+    def missing(self) -> list[str]:
+        """Captured layers that never ran."""
+        return [layer.name for layer in self.plan.layers if not self._calls[layer.path]]
+
+    def check(self) -> None:
+        """Refuse layers that never ran, or whose call is not settled."""
+        for layer in self.plan.layers:
+            calls = self._calls[layer.path]
+            if calls == 0:
+                raise CaptureError(
+                    f"layer {layer.path!r} did not run for this input: it is on an unused branch, "
+                    "or the model runs compiled or scripted code; choose another layer (see "
+                    "`camkit layers`) or pass the original Python model"
+                )
+            if layer.call is None and calls > 1:
+                raise CaptureError(
+                    f"layer {layer.path!r} ran {calls} times in one forward pass; say which call: "
+                    f"'{layer.path}#0' to '{layer.path}#{calls - 1}'"
+                )
+            if layer.call is not None and layer.call >= calls:
+                raise CaptureError(
+                    f"layer {layer.path!r} ran {calls} time(s), so there is no call #{layer.call}; "
+                    f"calls are counted from '{layer.path}#0'"
+                )
+
+    def overwritten(self) -> bool:
+        """Whether something wrote into a kept tensor after it was kept."""
+        return any(tensor._version != version for tensor, version in self._versions)
+
+    def _hook(self, path: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        if _ACTIVE.get() is not self:
+            return None
+        call = self._calls[path]
+        self._calls[path] += 1
+        layer = self._wanted.get((path, call))
+        if layer is None:
+            return None
+        if self.plan.gradients:
+            torch.set_grad_enabled(True)
+        shared = {_storage(tensor) for tensor in tensors((args, kwargs))}
+        kept = map_tensors(lambda tensor: self._keep(tensor, shared), output)
+        self.kept[layer.name] = kept
+        return map_tensors(lambda t: t.clone() if torch.is_floating_point(t) else t, kept)
+
+    def _keep(self, tensor: Tensor, shared: set[int]) -> Tensor:
+        if not torch.is_floating_point(tensor):
+            return tensor
+        if tensor.is_inference():
+            with torch.inference_mode(False):
+                tensor = tensor.clone()
+        if self.isolate or _storage(tensor) in shared:
+            tensor = tensor.clone()
+        if not self.plan.gradients:
+            tensor = tensor.detach()
+        elif not tensor.requires_grad:
+            tensor = tensor.detach().requires_grad_()
+        self._versions.append((tensor, tensor._version))
+        return tensor
+
+    def _note_linear(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
+        if _ACTIVE.get() is self and args and isinstance(output, Tensor):
+            self.linear.append(LinearCall(name, module, args[0].detach(), output.detach()))
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Linear layers and 1x1 convolutions."""
+    return isinstance(module, nn.Linear) or (
+        isinstance(module, nn.modules.conv._ConvNd) and set(module.kernel_size) == {1}
+    )
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _on_shadow(
+    model: nn.Module, inputs: ModelInputs, plan: Plan, recorder: _Recorder, keep_grad: bool
+) -> tuple[Any, Tensor]:
+    wanted = [layer.module for layer in plan.layers]
+    if plan.head:
+        wanted += [module for module in model.modules() if is_linear(module)]
+    shadow = Shadow(model, wanted)
+    recorder.attach(shadow.of, model)
+    with _training_guard(shadow):
+        return _call(shadow.root, inputs, plan, recorder, keep_grad)
+
+
+def _on_model(
+    model: nn.Module, inputs: ModelInputs, plan: Plan, recorder: _Recorder, keep_grad: bool
+) -> tuple[Any, Tensor]:
+    """Hooks on the model itself, heard by this call only, and gone afterwards."""
+    if any(module.training for module in model.modules()):
+        raise CaptureError(
+            f"layer {recorder.missing()[0]!r} is reached past the module tree, so it cannot run on "
+            "a copy of the model in eval mode; call model.eval() first"
+        )
+    handles = recorder.attach(lambda module: module, model)
+    try:
+        with torch.compiler.set_stance("force_eager"):
+            return _call(model, inputs, plan, recorder, keep_grad)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _call(
+    root: nn.Module, inputs: ModelInputs, plan: Plan, recorder: _Recorder, keep_grad: bool
+) -> tuple[Any, Tensor]:
+    image = inputs.image.detach()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.set_grad_enabled(plan.input_gradients or keep_grad))
+        if keep_grad:
+            stack.enter_context(_KeepGrad())
+        if plan.double_backward:
+            stack.enter_context(_plain_attention())
+        if plan.input_gradients:
+            image = image.clone().requires_grad_()
+            inputs = inputs.with_image(image.clone())
+        stack.enter_context(_active(recorder))
+        try:
+            output = inputs.call(root)
+        except CamkitError:
+            raise
+        except Exception as error:
+            better = diagnose(error, root, inputs)
+            if better is error:
+                raise
+            raise better from error
+    check_batch(root, inputs, output)
+    return output, image
+
+
+@contextlib.contextmanager
+def _active(recorder: object) -> Iterator[None]:
+    token = _ACTIVE.set(recorder)
+    try:
+        yield
+    finally:
+        _ACTIVE.reset(token)
+
+
+@contextlib.contextmanager
+def _training_guard(shadow: Shadow) -> Iterator[None]:
+    """Stop before an original module in training mode runs: it would change its statistics."""
+    if not shadow.trained:
+        yield
+        return
+    thread, trained = threading.get_ident(), {id(module) for module in shadow.trained}
+
+    def guard(module: nn.Module, args: Any) -> None:
+        if threading.get_ident() == thread and id(module) in trained:
+            raise CaptureError(
+                f"a {type(module).__name__} in training mode is called past the module tree, so "
+                "camkit cannot run a copy of it in eval mode; call model.eval() first"
+            )
+
+    handle = register_module_forward_pre_hook(guard)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+class _KeepGrad(TorchFunctionMode):
+    """Ignores `no_grad` in the model's own code."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is torch._C._set_grad_enabled:
+            return func(True)
+        return func(*args, **(kwargs or {}))
+
+
+def _plain_attention() -> contextlib.AbstractContextManager[None]:
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    return sdpa_kernel(SDPBackend.MATH)

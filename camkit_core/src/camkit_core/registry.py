@@ -1,0 +1,410 @@
+"""Finds plugins, keeps them apart, and answers lookups.
+
+A plugin that fails is recorded as a `Problem` and never breaks another one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import re
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import cache
+from importlib import metadata
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from camkit_core.entries import API, KINDS, Entry, PluginInfo, Problem, Status
+from camkit_core.errors import (
+    AmbiguousNameError,
+    ModelError,
+    OptionError,
+    PluginError,
+    UnknownNameError,
+)
+from camkit_core.hookspecs import PROJECT, HookSpecs
+from camkit_core.known import KNOWN
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from camkit_core.protocols import LoadedModel, Reshape, Target, Writer
+
+GROUP = "camkit"
+
+
+def normalize(distribution: str) -> str:
+    """Distribution name as package indexes compare it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", distribution.strip()).lower()
+
+
+def parse_spec(spec: str) -> tuple[str, dict[str, str]]:
+    """`"scorecam:normalize=none,k=3"` to `("scorecam", {"normalize": "none", "k": "3"})`.
+
+    Raises:
+        OptionError: an option is not of the form `name=value`, or is given twice.
+    """
+    name, _, rest = spec.partition(":")
+    options: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in rest.split(","))):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or not key:
+            raise OptionError(f"option {part!r} in {spec!r} must read name=value")
+        if key in options:
+            raise OptionError(f"option {key!r} is given twice in {spec!r}")
+        options[key] = value
+    return name.strip(), options
+
+
+def near(name: str, names: Iterable[str]) -> str:
+    """`"; did you mean 'a' or 'b'?"`, or nothing."""
+    lowered = {candidate.lower(): candidate for candidate in names}
+    found = difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.6)
+    quoted = " or ".join(repr(lowered[match]) for match in found)
+    return f"; did you mean {quoted}?" if quoted else ""
+
+
+class _Source:
+    """One entry point, or one module handed in directly, before it is imported."""
+
+    def __init__(self, distribution: str, version: str, name: str, value: str | ModuleType) -> None:
+        self.distribution = normalize(distribution)
+        self.version = version
+        self.name = name
+        self.value = value
+
+    def load(self) -> Any:
+        if not isinstance(self.value, str):
+            return self.value
+        module, _, attribute = self.value.partition(":")
+        plugin = importlib.import_module(module)
+        for part in filter(None, attribute.split(".")):
+            plugin = getattr(plugin, part)
+        return plugin
+
+
+def _installed() -> list[_Source]:
+    """Entry points of the group, one per (distribution, name), in a stable order."""
+    found: dict[tuple[str, str], _Source] = {}
+    for point in metadata.entry_points(group=GROUP):
+        dist = point.dist
+        name = dist.name if dist else "unknown"
+        source = _Source(name, dist.version if dist else "0", point.name, point.value)
+        found.setdefault((source.distribution, point.name), source)
+    return [found[key] for key in sorted(found)]
+
+
+def _listed(variable: str) -> set[str] | None:
+    value = os.environ.get(variable)
+    return None if value is None else {normalize(part) for part in value.split(",") if part.strip()}
+
+
+class Registry:
+    """All plugins of this process.
+
+    Args:
+        allow: only these distributions are imported (default: `CAMKIT_PLUGINS_ALLOW`, else all).
+        block: these are never imported (default: `CAMKIT_PLUGINS_BLOCK`).
+        plugins: extra `(distribution, module)` pairs, for tests and applications.
+        strict: raise on the first problem (default: `CAMKIT_STRICT_PLUGINS=1`).
+        discover: read installed entry points.
+    """
+
+    def __init__(
+        self,
+        *,
+        allow: Collection[str] | None = None,
+        block: Collection[str] | None = None,
+        plugins: Sequence[tuple[str, ModuleType]] = (),
+        strict: bool | None = None,
+        discover: bool = True,
+    ) -> None:
+        """Discover and register everything; import errors end up in `problems`."""
+        self._allow = (
+            _listed("CAMKIT_PLUGINS_ALLOW") if allow is None else set(map(normalize, allow))
+        )
+        blocked = _listed("CAMKIT_PLUGINS_BLOCK") if block is None else set(map(normalize, block))
+        self._block = blocked or set()
+        self._strict = os.environ.get("CAMKIT_STRICT_PLUGINS") == "1" if strict is None else strict
+        self._manager = _manager()
+        self._entries: dict[tuple[str, str], list[Entry]] = {}
+        self._plugins: list[PluginInfo] = []
+        self._problems: list[Problem] = []
+        self._resolved: dict[tuple[str, str], Any] = {}
+        given = [_Source(name, "0", name, module) for name, module in plugins]
+        for source in [*(_installed() if discover else []), *given]:
+            self._register(source)
+
+    # -- what is there -----------------------------------------------------------------------
+
+    @property
+    def plugins(self) -> tuple[PluginInfo, ...]:
+        """Every plugin found, working or not."""
+        return tuple(self._plugins)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Why plugins or entries are missing."""
+        return tuple(self._problems)
+
+    def entries(self, kind: str | None = None) -> tuple[Entry, ...]:
+        """All entries, or those of one kind, sorted by name and distribution."""
+        unique = {
+            (entry.kind, entry.name, entry.distribution): entry
+            for (entry_kind, _), offers in self._entries.items()
+            if kind in (None, entry_kind)
+            for entry in offers
+        }
+        return tuple(unique[key] for key in sorted(unique))
+
+    def has(self, kind: str, name: str) -> bool:
+        """Whether `find` would succeed."""
+        return len(self._offers(kind, name)) == 1
+
+    def find(self, kind: str, name: str) -> Entry:
+        """The one entry of that kind and name, alias or `distribution/name`.
+
+        Raises:
+            UnknownNameError: nobody offers it; the message has near misses and what to install.
+            AmbiguousNameError: several do; the message lists the qualified names.
+        """
+        offers = self._offers(kind, name)
+        if len(offers) == 1:
+            return offers[0]
+        if offers:
+            choices = ", ".join(entry.qualified for entry in offers)
+            raise AmbiguousNameError(
+                f"{kind} {name!r} is offered by several plugins: use {choices}"
+            )
+        raise UnknownNameError(self._unknown(kind, name))
+
+    def resolve(self, kind: str, name: str) -> Any:
+        """The object behind an entry, imported now.
+
+        Raises:
+            PluginError: the import failed, or the object contradicts its entry.
+        """
+        entry = self.find(kind, name)
+        key = (entry.kind, entry.qualified)
+        if key not in self._resolved:
+            self._resolved[key] = self._load(entry)
+        return self._resolved[key]
+
+    def writer_for(self, suffix: str) -> Writer:
+        """The writer of files with that suffix.
+
+        Raises:
+            UnknownNameError: no installed package writes it.
+        """
+        for entry in self.entries("writer"):
+            if suffix.lower() in entry.suffixes:
+                writer: Writer = self.resolve("writer", entry.qualified)()
+                return writer
+        known = sorted(end for entry in self.entries("writer") for end in entry.suffixes)
+        hint = f"known: {', '.join(known)}" if known else 'install "camkit[render]"'
+        raise UnknownNameError(
+            f"nothing installed writes {suffix or 'files without suffix'!r}; {hint}"
+        )
+
+    # -- behaviour hooks, typed --------------------------------------------------------------
+
+    def load_model(self, spec: str) -> LoadedModel:
+        """Model for a specification such as `torchvision:resnet50@none`.
+
+        Raises:
+            ModelError: no plugin knows that kind of specification, or loading failed.
+        """
+        model: LoadedModel | None = self._manager.hook.camkit_load_model(spec=spec)
+        if model is None:
+            families = [entry.name for entry in self.entries("model family")]
+            hint = (
+                "" if families else '; install "camkit[tasks]" for torchvision: and file.py: models'
+            )
+            raise ModelError(
+                f"no plugin understands the model {spec!r}; "
+                f"expected torchvision:NAME or file.py:factory{hint}{self._quoted_problems()}"
+            )
+        return model
+
+    def reshape_for(
+        self, model: nn.Module, layer_name: str, layer: nn.Module, output: Any, image: Tensor
+    ) -> Reshape | None:
+        """A plugin's reading of a layer's output, if one knows the layout."""
+        found: Reshape | None = self._manager.hook.camkit_reshape_for(
+            model=model, layer_name=layer_name, layer=layer, output=output, image=image
+        )
+        return found
+
+    def target_for(self, request: Any, output: Any) -> Target | None:
+        """A plugin's target for a request core does not know."""
+        found: Target | None = self._manager.hook.camkit_target_for(request=request, output=output)
+        return found
+
+    def default_layer(self, model: nn.Module, image: Tensor) -> str | None:
+        """A plugin's default layer for a model family."""
+        found: str | None = self._manager.hook.camkit_default_layer(model=model, image=image)
+        return found
+
+    # -- registration ------------------------------------------------------------------------
+
+    def _register(self, source: _Source) -> None:
+        status, entries, message, started = "ok", (), "", time.perf_counter()
+        if source.distribution in self._block or (
+            self._allow is not None and source.distribution not in self._allow
+        ):
+            status, message = "blocked", "blocked by configuration"
+        else:
+            try:
+                plugin = source.load()
+                entries = _checked(plugin, source)
+                self._manager.register(plugin, name=f"{source.distribution}/{source.name}")
+            except Exception as error:
+                status = "incompatible" if isinstance(error, _Incompatible) else "broken"
+                entries, message = (), f"{type(error).__name__}: {error}"
+                self._problem(source, message, error)
+        self._note(source, status, entries, message, started)
+        for entry in entries:
+            if entry.kind not in KINDS:
+                self._problem(source, f"entry {entry.name!r}: unknown kind {entry.kind!r}, ignored")
+                continue
+            for name in (entry.name, *entry.aliases):
+                self._entries.setdefault((entry.kind, name), []).append(entry)
+
+    def _note(
+        self,
+        source: _Source,
+        status: str,
+        entries: tuple[Entry, ...],
+        message: str,
+        started: float,
+    ) -> None:
+        state: Status = status  # type: ignore[assignment]
+        module = source.value if isinstance(source.value, str) else source.value.__name__
+        self._plugins.append(
+            PluginInfo(
+                distribution=source.distribution,
+                version=source.version,
+                entry_point=source.name,
+                module=module,
+                status=state,
+                import_ms=1000 * (time.perf_counter() - started),
+                entries=entries,
+                problem=message,
+            )
+        )
+
+    def _problem(self, source: _Source, message: str, error: BaseException | None = None) -> None:
+        problem = Problem(
+            distribution=source.distribution,
+            version=source.version,
+            entry_point=source.name,
+            message=" ".join(message.split()),
+            error=error,
+        )
+        self._problems.append(problem)
+        if self._strict:
+            raise PluginError(f"strict plugin mode: {problem}") from error
+
+    # -- lookup ------------------------------------------------------------------------------
+
+    def _offers(self, kind: str, name: str) -> list[Entry]:
+        distribution, slash, short = name.rpartition("/")
+        offers = self._entries.get((kind, short if slash else name), [])
+        if slash:
+            offers = [entry for entry in offers if entry.distribution == normalize(distribution)]
+        return offers
+
+    def _unknown(self, kind: str, name: str) -> str:
+        extra = KNOWN.get(kind, {}).get(name)
+        if extra:
+            hint = f'; it comes with pip install "camkit[{extra}]"'
+        else:
+            names = [known for entry_kind, known in self._entries if entry_kind == kind]
+            hint = near(name, [*names, *KNOWN.get(kind, {})])
+        return f"no {kind} is called {name!r}{hint}{self._quoted_problems()}"
+
+    def _quoted_problems(self) -> str:
+        if not self._problems:
+            return ""
+        failed = "; ".join(map(str, self._problems))
+        return f" ({len(self._problems)} plugin problem(s): {failed})"
+
+    def _load(self, entry: Entry) -> Any:
+        module, _, attribute = entry.ref.partition(":")
+        try:
+            found: Any = importlib.import_module(module)
+            for part in attribute.split("."):
+                found = getattr(found, part)
+        except Exception as error:
+            raise PluginError(
+                f"{entry.kind} {entry.name!r} of {entry.distribution} could not be imported from "
+                f"{entry.ref}: {type(error).__name__}: {error}"
+            ) from error
+        for name, declared in _contradictions(entry, found):
+            raise PluginError(
+                f"{entry.kind} {entry.qualified}: its entry says {name} {declared!r}, "
+                f"{entry.ref} says otherwise"
+            )
+        return found
+
+
+class _Incompatible(Exception):
+    """The plugin was written for another level of the interface."""
+
+
+def _manager() -> pluggy.PluginManager:
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(HookSpecs)
+    return manager
+
+
+def _checked(plugin: Any, source: _Source) -> tuple[Entry, ...]:
+    """Entries of a plugin, after it proved itself on a manager of its own."""
+    level = getattr(plugin, "CAMKIT_API", API)
+    if level != API:
+        raise _Incompatible(f"written for plugin interface {level}, this camkit-core has {API}")
+    scratch = _manager()
+    scratch.register(plugin)
+    scratch.check_pending()
+    entries: list[Entry] = []
+    for offered in scratch.hook.camkit_entries():
+        entries.extend(_stamped(offered, source))
+    taken: set[tuple[str, str]] = set()
+    for entry in entries:
+        for name in (entry.name, *entry.aliases):
+            if (entry.kind, name) in taken:
+                raise PluginError(f"offers the {entry.kind} {name!r} twice")
+            taken.add((entry.kind, name))
+    return tuple(entries)
+
+
+def _stamped(offered: Any, source: _Source) -> Iterator[Entry]:
+    import dataclasses
+
+    for entry in offered:
+        if not isinstance(entry, Entry):
+            raise PluginError(
+                f"camkit_entries must return Entry objects, got {type(entry).__name__}"
+            )
+        yield dataclasses.replace(entry, distribution=source.distribution)
+
+
+def _contradictions(entry: Entry, found: Any) -> Iterator[tuple[str, Any]]:
+    """What a method's class says differently from its entry."""
+    if entry.kind != "method":
+        return
+    if getattr(found, "name", None) != entry.name:
+        yield "name", entry.name
+    needs = getattr(found, "needs", None)
+    if needs is None or set(needs.words()) != set(entry.needs):
+        yield "needs", entry.needs
+
+
+@cache
+def default_registry() -> Registry:
+    """The registry of this process, built on first use."""
+    return Registry()

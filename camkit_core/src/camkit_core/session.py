@@ -1,0 +1,264 @@
+"""What the methods and targets of one call share: one forward pass and what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from camkit_core.errors import CapabilityError, CaptureError, LayoutError, TargetError
+from camkit_core.gradients import Gradients
+from camkit_core.inputs import ModelInputs
+from camkit_core.layers import Layer
+from camkit_core.need import Need
+from camkit_core.outputs import Selector, select
+from camkit_core.protocols import BoundTarget, Reshape, Target
+from camkit_core.record import LinearCall, Pass, Plan, run
+from camkit_core.registry import Registry
+from camkit_core.reshapes import find_reshape
+from camkit_core.tree import exact, floating, map_tensors
+
+_DERIVATIVES = Need.GRADIENTS | Need.SECOND_ORDER
+
+
+class Session:
+    """One model, one batch, a set of layers and targets.
+
+    The forward pass runs in the constructor; gradients when first asked for.
+
+    Attributes:
+        reshapes: layer name -> how its output is read.
+        bound: the targets, settled on the clean output.
+        forwards: passes through the model so far.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        inputs: ModelInputs,
+        layers: Sequence[Layer],
+        needs: Need,
+        registry: Registry,
+        *,
+        selector: Selector | None = None,
+        reshape: Reshape | None = None,
+        batch_size: int | None = None,
+        budget: int | None = None,
+    ) -> None:
+        """Run the model once and read every captured layer."""
+        self.model = model
+        self.inputs = inputs
+        self.layers = tuple(layers)
+        self.needs = needs
+        self.registry = registry
+        self.batch_size = batch_size
+        self.budget = budget
+        self.selector = selector
+        self.plan = Plan(
+            layers=self.layers,
+            gradients=bool(needs & _DERIVATIVES) and bool(layers),
+            input_gradients=Need.INPUT_GRADIENTS in needs,
+            double_backward=Need.SECOND_ORDER in needs,
+            head=Need.HEAD in needs,
+        )
+        self.forwards = 0
+        self._run(keep_grad=False)
+        self.reshapes = {layer.name: reshape or self._read(layer) for layer in self.layers}
+        self.bound: tuple[BoundTarget, ...] = ()
+
+    # -- forward -----------------------------------------------------------------------------
+
+    def _run(self, *, keep_grad: bool) -> None:
+        self.done: Pass = run(self.model, self.inputs, self.plan, keep_grad=keep_grad)
+        self.forwards += self.done.forwards
+        self._leaves = [t for layer in self.layers for t in floating(self.done.kept[layer.name])]
+        if self.plan.input_gradients:
+            self._leaves.append(self.done.image)
+        self._activations: dict[str, Tensor] = {}
+
+    def _read(self, layer: Layer) -> Reshape:
+        output = self.done.kept[layer.name]
+        return find_reshape(self.registry, self.model, layer.name, layer.module, output, self.image)
+
+    @property
+    def image(self) -> Tensor:
+        """`[N, C, *S]`, detached."""
+        return self.done.image.detach()
+
+    @property
+    def output(self) -> Any:
+        """The model's output, detached."""
+        return map_tensors(Tensor.detach, self.done.output)
+
+    @property
+    def linear_calls(self) -> list[LinearCall]:
+        """Calls of linear layers during the pass, if the head was asked for."""
+        return self.done.linear
+
+    def run_plain(self, inputs: Any) -> Any:
+        """Output for other inputs: eval mode, no gradients (what targets bind with)."""
+        self.forwards += 1
+        whole = inputs if isinstance(inputs, ModelInputs) else ModelInputs.of(inputs)
+        return select(run(self.model, whole, Plan()).output, self.selector)
+
+    # -- targets -----------------------------------------------------------------------------
+
+    @property
+    def explained(self) -> Any:
+        """The selected part of the output, in float32 or better; may carry the graph."""
+        return select(map_tensors(exact, self.done.output), self.selector)
+
+    @property
+    def owner(self) -> Tensor:
+        """Row i of the clean output belongs to image i."""
+        return torch.arange(len(self.inputs.image), device=self.inputs.image.device)
+
+    def bind(self, targets: Sequence[Target]) -> None:
+        """Settle every target on the clean output."""
+        with self.arithmetic(grad=False):
+            clean = map_tensors(Tensor.detach, self.explained)
+            self.adopt(tuple(target.bind(clean, self.run_plain) for target in targets))
+
+    def adopt(self, bound: tuple[BoundTarget, ...]) -> None:
+        """Use targets that are settled already."""
+        self.bound = bound
+        leaves, double = self._leaves, self.plan.double_backward
+        self._gradients = Gradients(self._attached, leaves, len(bound), double=double)
+
+    def score(self, target: int) -> Tensor:
+        """Scores `[N]`, detached."""
+        with self.arithmetic(grad=False):
+            return self._scored(target).detach()
+
+    def _scored(self, target: int) -> Tensor:
+        images = len(self.inputs.image)
+        score = self.bound[target](self.explained, self.owner)
+        if not isinstance(score, Tensor) or score.shape != (images,):
+            shape = list(score.shape) if isinstance(score, Tensor) else type(score).__name__
+            raise TargetError(
+                f"target {self.bound[target].describe().label!r} scored {shape} for {images} "
+                f"images; it must return one number per image, [{images}]"
+            )
+        return score
+
+    def _attached(self, target: int) -> Tensor:
+        """Scores connected to the graph, rerunning the model if its own `no_grad` cut it."""
+        with self.arithmetic(grad=True):
+            score = self._scored(target)
+            if score.requires_grad:
+                return score
+            if not any(tensor.requires_grad for tensor in floating(self.done.output)):
+                score = self._reconnected(target)
+        if not score.requires_grad:
+            raise TargetError(self._disconnected(target))
+        return score
+
+    def _reconnected(self, target: int) -> Tensor:
+        self._run(keep_grad=True)
+        self.done.notes.append(
+            "the model's own no_grad cut the graph behind the layer, so it ran again with gradients"
+        )
+        self._gradients.rebase(self._leaves)
+        return self._scored(target)
+
+    def _disconnected(self, target: int) -> str:
+        label = self.bound[target].describe().label
+        where = ", ".join(layer.name for layer in self.layers) or "the input"
+        return (
+            f"the score of {label!r} is not connected to {where} by gradients: argmax, .item(), "
+            ".detach(), NMS or inference_mode in the model or target cut it; remove that, or use a "
+            "method without gradients (see `camkit methods`)"
+        )
+
+    # -- what methods read -------------------------------------------------------------------
+
+    def activations(self, layer: str) -> Tensor:
+        """`[N, C, *S]`, detached, float32 or better."""
+        if layer not in self._activations:
+            with self.arithmetic(grad=False):
+                kept = map_tensors(Tensor.detach, self.done.kept[layer])
+                self._activations[layer] = exact(self._spatial(layer, kept))
+        return self._activations[layer]
+
+    def gradients(self, target: int, layer: str) -> Tensor:
+        """Gradient of the score at a layer, `[N, C, *S]`, detached, float32 or better."""
+        found = self._at_layer(target, layer)
+        with self.arithmetic(grad=False):
+            return exact(self._spatial(layer, map_tensors(Tensor.detach, found)))
+
+    def input_gradients(self, target: int) -> Tensor:
+        """Gradient of the score at the image, `[N, C, *S]`."""
+        found = self._gradients.of(target)[-1]
+        if found is None:
+            raise TargetError(self._disconnected(target))
+        return exact(found.detach())
+
+    def hvp(self, target: int, layer: str, vector: Tensor) -> Tensor:
+        """Hessian of the score at a layer times `vector` `[N, C, *S]`."""
+        kept = self.done.kept[layer]
+        if len(floating(kept)) != 1:
+            raise CapabilityError(f"layer {layer!r} returns several tensors: no Hessian product")
+        # The reshape is linear, so its own derivative carries the vector back to the layer.
+        with torch.enable_grad():
+            like = self._spatial(layer, kept)
+            (raw,) = torch.autograd.grad(like, floating(kept)[0], vector.to(like.dtype))
+        product = self._gradients.product(target, self._position(layer), raw)
+        return exact(self._spatial(layer, _refill(kept, [product])).detach())
+
+    @property
+    def backwards(self) -> int:
+        """Backward passes so far."""
+        return self._gradients.backwards
+
+    def _at_layer(self, target: int, layer: str) -> Any:
+        found = self._gradients.of(target)
+        start, kept = self._position(layer), self.done.kept[layer]
+        here = found[start : start + len(floating(kept))]
+        if all(gradient is None for gradient in here):
+            raise CaptureError(
+                f"the score of {self.bound[target].describe().label!r} does not depend on layer "
+                f"{layer!r}: it is on a branch the score does not use; choose another layer"
+            )
+        return _refill(kept, here)
+
+    def _position(self, layer: str) -> int:
+        names = [one.name for one in self.layers]
+        before = names[: names.index(layer)]
+        return sum(len(floating(self.done.kept[name])) for name in before)
+
+    def _spatial(self, layer: str, output: Any) -> Tensor:
+        maps = self.reshapes[layer].to_spatial(output)
+        if not isinstance(maps, Tensor) or maps.ndim < 3 or len(maps) != len(self.inputs.image):
+            shape = list(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
+            raise LayoutError(
+                f"the reshape of layer {layer!r} gave {shape}; it must give [N, C, *S] with "
+                f"N = {len(self.inputs.image)}"
+            )
+        return maps
+
+    @contextmanager
+    def arithmetic(self, *, grad: bool) -> Iterator[None]:
+        """Modes for everything but the model itself: no autocast, no inference mode."""
+        device = self.inputs.image.device.type
+        with (
+            torch.inference_mode(False),
+            torch.set_grad_enabled(grad),
+            torch.autocast(device, enabled=False),
+        ):
+            yield
+
+
+def _refill(like: Any, values: Sequence[Tensor | None]) -> Any:
+    """The container `like` with its floating tensors replaced; None becomes zero."""
+    rest = iter(values)
+
+    def change(tensor: Tensor) -> Tensor:
+        if not torch.is_floating_point(tensor):
+            return tensor
+        value = next(rest)
+        return torch.zeros_like(tensor) if value is None else value
+
+    return map_tensors(change, like)

@@ -1,0 +1,83 @@
+"""Tensors inside the containers models return: tuples, lists, mappings, dataclasses."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def tensors(tree: Any) -> list[Tensor]:
+    """All tensors of a container, depth first."""
+    if isinstance(tree, Tensor):
+        return [tree]
+    return [tensor for child in _children(tree) for tensor in tensors(child)]
+
+
+def floating(tree: Any) -> list[Tensor]:
+    """The tensors that can carry a gradient."""
+    return [tensor for tensor in tensors(tree) if torch.is_floating_point(tensor)]
+
+
+def map_tensors(change: Callable[[Tensor], Tensor], tree: Any) -> Any:
+    """The same container with every tensor changed."""
+    if isinstance(tree, Tensor):
+        return change(tree)
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*(map_tensors(change, child) for child in tree))
+    if type(tree) in (tuple, list):
+        return type(tree)(map_tensors(change, child) for child in tree)
+    if isinstance(tree, Mapping):
+        clone = copy.copy(tree)
+        for key, child in tree.items():
+            clone[key] = map_tensors(change, child)  # type: ignore[index]
+        return clone
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        clone = copy.copy(tree)
+        for field in dataclasses.fields(tree):
+            object.__setattr__(clone, field.name, map_tensors(change, getattr(tree, field.name)))
+        return clone
+    return tree
+
+
+def take(tree: Any, rows: Tensor, length: int) -> Any:
+    """Rows `rows` of every tensor (and list) whose first axis has `length` entries."""
+    if isinstance(tree, list) and len(tree) == length and not isinstance(tree, Tensor):
+        return [tree[int(row)] for row in rows]
+    return map_tensors(
+        lambda tensor: tensor[rows] if tensor.ndim and len(tensor) == length else tensor, tree
+    )
+
+
+def exact(tensor: Tensor) -> Tensor:
+    """Float32 or better."""
+    if not torch.is_floating_point(tensor):
+        return tensor
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def describe(tree: Any) -> str:
+    """Short text for error messages: types and shapes."""
+    if isinstance(tree, Tensor):
+        return f"tensor {list(tree.shape)}"
+    if isinstance(tree, Mapping):
+        inside = ", ".join(f"{key}: {describe(child)}" for key, child in list(tree.items())[:6])
+        return f"{type(tree).__name__}({inside})"
+    if isinstance(tree, (tuple, list)):
+        inside = ", ".join(describe(child) for child in tree[:6])
+        return f"{type(tree).__name__}({inside})"
+    return type(tree).__name__
+
+
+def _children(tree: Any) -> list[Any]:
+    if isinstance(tree, Mapping):
+        return list(tree.values())
+    if isinstance(tree, (tuple, list)):
+        return list(tree)
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        return [getattr(tree, field.name) for field in dataclasses.fields(tree)]
+    return []

@@ -1,0 +1,63 @@
+"""The few operations the methods are made of. Shapes: A, G `[N, C, *S]`; weights `[N, C]`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def positions(maps: Tensor) -> tuple[int, ...]:
+    """The spatial axes of `[N, C, *S]`."""
+    return tuple(range(2, maps.ndim))
+
+
+def spatial_sum(maps: Tensor) -> Tensor:
+    """Sum over positions, `[N, C]`."""
+    return maps.sum(positions(maps))
+
+
+def spatial_mean(maps: Tensor) -> Tensor:
+    """Mean over positions, `[N, C]`."""
+    return maps.mean(positions(maps))
+
+
+def spread(weights: Tensor, like: Tensor) -> Tensor:
+    """`[N, C]` with as many trailing axes as `like` has positions."""
+    return weights.reshape(*weights.shape, *(1,) * (like.ndim - 2))
+
+
+def weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:
+    """sum_k w_k A_k, `[N, *S]`."""
+    # Not einsum: matrix products may run in reduced precision on GPUs.
+    return (spread(weights, activations) * activations).sum(1)
+
+
+def first_component(maps: Tensor, *, center: bool) -> Tensor:
+    """Projection of every position on the first right-singular vector, `[N, *S]`, sign arbitrary.
+
+    The matrix is positions x channels, per image. Its smaller Gram matrix gives the same vector
+    as the singular value decomposition at a fraction of the cost.
+    """
+    rows = maps.flatten(2).transpose(1, 2)  # [N, P, C]
+    if center:
+        rows = rows - rows.mean(1, keepdim=True)
+    wide = rows.double()
+    if wide.shape[1] <= wide.shape[2]:
+        values, vectors = torch.linalg.eigh(wide @ wide.transpose(1, 2))
+        projection = vectors[..., -1] * values[..., -1:].clamp_min(0).sqrt()
+    else:
+        _, vectors = torch.linalg.eigh(wide.transpose(1, 2) @ wide)
+        projection = (wide @ vectors[..., -1:])[..., 0]
+    return projection.to(maps.dtype).reshape(len(maps), *maps.shape[2:])
+
+
+def align(projection: Tensor, reference: Tensor) -> Tensor:
+    """The projection with the sign that correlates with `reference`, both `[N, *S]`.
+
+    A principal component has no sign of its own; without this rule the picture may be inverted.
+    """
+    flat, other = projection.flatten(1), reference.flatten(1)
+    agreement = ((flat - flat.mean(1, True)) * (other - other.mean(1, True))).sum(1)
+    agreement = torch.where(agreement == 0, (flat * other).sum(1), agreement)
+    sign = torch.where(agreement < 0, -1.0, 1.0).to(projection.dtype)
+    return projection * sign.reshape(-1, *(1,) * (projection.ndim - 1))

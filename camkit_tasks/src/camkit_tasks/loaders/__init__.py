@@ -1,0 +1,1 @@
+"""Models from a specification: torchvision's by name, the user's own by file."""

@@ -1,0 +1,1 @@
+"""From a photo to a model's input, and the way back."""

@@ -1,0 +1,1 @@
+"""Layer outputs as pictures: tokens, and which layout a layer has."""

@@ -1,0 +1,1 @@
+"""What to explain of a classifier, beyond the plain logit."""

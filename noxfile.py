@@ -1,0 +1,272 @@
+"""Sessions of the monorepo. Distributions are found in the tree, never listed here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+import tomllib
+import zipfile
+from collections.abc import Iterable
+from configparser import ConfigParser
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.sessions = ["tests", "lint", "types"]
+
+ROOT = Path(__file__).resolve().parent
+DIST = ROOT / "dist"
+STRICT = {"CAMKIT_STRICT_PLUGINS": "1"}
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """One folder with a pyproject.toml."""
+
+    folder: Path
+    pyproject: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Name on the package index."""
+        return str(self.pyproject["project"]["name"])
+
+    @property
+    def package(self) -> str:
+        """Import name."""
+        return self.name.replace("-", "_")
+
+    @property
+    def requires(self) -> set[str]:
+        """Names of the distributions it declares, extras aside."""
+        found = (
+            re.match(r"[\w.-]+", line) for line in self.pyproject["project"].get("dependencies", [])
+        )
+        return {match[0] for match in found if match}
+
+
+def _discover() -> dict[str, Distribution]:
+    files = sorted([*ROOT.glob("*/pyproject.toml"), *ROOT.glob("plugins/*/pyproject.toml")])
+    found = [Distribution(file.parent, tomllib.loads(file.read_text("utf-8"))) for file in files]
+    return {dist.name: dist for dist in found}
+
+
+ALL = _discover()
+TOOLING = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+# -- sessions ------------------------------------------------------------------------------------
+
+
+@nox.session(reuse_venv=True)
+def tests(session: nox.Session) -> None:
+    """All tests but the comparisons with peers; everything installed in place."""
+    _install(session, ALL.values(), *_test_needs(ALL.values()), editable=True)
+    session.run("pytest", "--ignore=tests/integration", *session.posargs, env=STRICT)
+
+
+@nox.session
+@nox.parametrize("dist", [nox.param(dist, id=dist.package) for dist in ALL.values()])
+def alone(session: nox.Session, dist: Distribution) -> None:
+    """One distribution with only what it declares, tested from outside the checkout."""
+    family = _family(dist)
+    _install(session, family, *_test_needs([dist]))
+    _prove_origin(session, {member.name: member.folder for member in family})
+    _test_outside(session, [dist], "-c", str(ROOT / "pyproject.toml"))
+
+
+@nox.session
+def wheels(session: nox.Session) -> None:
+    """Source archives, and wheels built from them, into `dist/`; their contents are checked."""
+    shutil.rmtree(DIST, ignore_errors=True)
+    session.install("build[uv]")
+    for dist in ALL.values():
+        command = ("python", "-m", "build", "--installer=uv", "--outdir", str(DIST))
+        session.run(*command, str(dist.folder), silent=True)
+        _check_wheel(session, dist)
+
+
+@nox.session(requires=["wheels"])
+def built(session: nox.Session) -> None:
+    """The wheels in a fresh environment, every distribution's tests from outside the checkout."""
+    files = {dist.name: _wheel(dist) for dist in ALL.values()}
+    session.install(
+        *_as_given(session),
+        *(str(file) for name, file in files.items() if name != "camkit"),
+        f"camkit[all] @ {files['camkit'].as_uri()}",
+        *_test_needs(ALL.values()),
+    )
+    _prove_origin(session, files)
+    _test_outside(session, ALL.values(), "--import-mode=importlib")
+
+
+@nox.session(reuse_venv=True)
+def parity(session: nox.Session) -> None:
+    """Numbers side by side with the released peers; `-- -m "not slow"` is the short form."""
+    _install_with_peers(session)
+    session.run("pytest", "tests/integration", *session.posargs, env=STRICT)
+
+
+@nox.session(reuse_venv=True)
+def lint(session: nox.Session) -> None:
+    """Style, formatting and the architecture's import rules."""
+    session.install(*_group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    sources = os.pathsep.join(str(dist.folder / "src") for dist in ALL.values())
+    session.run("lint-imports", env={"PYTHONPATH": sources})
+
+
+@nox.session(reuse_venv=True)
+def types(session: nox.Session) -> None:
+    """Strict type check of every distribution."""
+    _install(session, ALL.values(), *_group("types"), editable=True)
+    session.run("mypy", *(str(dist.folder.relative_to(ROOT) / "src") for dist in ALL.values()))
+
+
+@nox.session(reuse_venv=True)
+def demo(session: nox.Session) -> None:
+    """Install everything as a user would and explain a photo into `demo_output/`."""
+    _install(session, ALL.values(), extra="all")
+    session.run("camkit", "demo", "-o", "demo_output", *session.posargs)
+
+
+@nox.session(reuse_venv=True)
+def bench(session: nox.Session) -> None:
+    """Speed and memory side by side with the released peers; arguments go to the harness."""
+    _install_with_peers(session)
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+# -- installing ----------------------------------------------------------------------------------
+
+
+def _install(
+    session: nox.Session,
+    dists: Iterable[Distribution],
+    *others: str,
+    editable: bool = False,
+    extra: str = "",
+) -> None:
+    """Install distributions by path, together, so that siblings satisfy one another."""
+    paths: list[str] = []
+    for dist in dists:
+        extras = dist.pyproject["project"].get("optional-dependencies", {})
+        wanted = f"[{extra}]" if extra in extras else ""
+        paths += ["--editable"] * editable + [f"{dist.folder}{wanted}"]
+    session.install(*_as_given(session), *paths, *others)
+
+
+def _install_with_peers(session: nox.Session) -> None:
+    _install(session, ALL.values(), *_test_needs(ALL.values()), *_group("peers"), editable=True)
+
+
+def _as_given(session: nox.Session) -> list[str]:
+    """Options of uv so that it installs the given paths, built anew, and no workspace member."""
+    if session.venv_backend != "uv":
+        return []
+    return ["--no-sources", *(f"--reinstall-package={name}" for name in ALL)]
+
+
+def _family(dist: Distribution) -> list[Distribution]:
+    """The distribution and the siblings it declares, directly or not."""
+    found, ahead = {dist.name}, [dist]
+    while ahead:
+        new = (ahead.pop().requires & ALL.keys()) - found
+        found |= new
+        ahead += [ALL[name] for name in new]
+    return [ALL[name] for name in sorted(found)]
+
+
+def _group(name: str) -> list[str]:
+    return list(nox.project.dependency_groups(TOOLING, name))
+
+
+def _test_needs(dists: Iterable[Distribution]) -> list[str]:
+    needs = (nox.project.dependency_groups(dist.pyproject, "test") for dist in dists)
+    return sorted({line for group in needs for line in group})
+
+
+# -- proofs --------------------------------------------------------------------------------------
+
+
+def _prove_origin(session: nox.Session, origins: dict[str, Path]) -> None:
+    """Stop unless exactly these of our distributions are installed, each from its own path."""
+    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site = str(session.run("python", "-c", ask, silent=True, log=False)).strip()
+    here = {dist.name.replace("_", "-"): dist for dist in metadata.distributions(path=[site])}
+    ours = {name: dist for name, dist in here.items() if re.match(r"camkit(-|$)", name)}
+    if ours.keys() != origins.keys():
+        session.error(f"installed {sorted(ours)}, expected {sorted(origins)}")
+    for name, dist in ours.items():
+        record = json.loads(dist.read_text("direct_url.json") or "{}")
+        if record.get("url") != origins[name].as_uri() or record.get("dir_info", {}).get(
+            "editable"
+        ):
+            session.error(f"{name} was not installed from {origins[name]}: {record}")
+    session.log(f"from their own paths: {', '.join(sorted(ours))}")
+
+
+def _test_outside(session: nox.Session, dists: Iterable[Distribution], *options: str) -> None:
+    """Run copies of the tests where no folder of the checkout can be imported by accident."""
+    with tempfile.TemporaryDirectory(prefix="camkit-outside-") as place:
+        for dist in dists:
+            source = ROOT / "tests" / dist.package
+            if not source.is_dir():
+                session.error(f"{dist.name} has no tests in {source.relative_to(ROOT)}")
+            ignore = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(source, Path(place, "tests", dist.package), ignore=ignore)
+        bare = ("--rootdir", place, "-p", "no:cacheprovider")
+        with session.chdir(place):
+            session.run("pytest", *options, *bare, "tests", *session.posargs, env=STRICT)
+
+
+def _wheel(dist: Distribution) -> Path:
+    return DIST / f"{dist.package}-{dist.pyproject['project']['version']}-py3-none-any.whl"
+
+
+def _check_wheel(session: nox.Session, dist: Distribution) -> None:
+    """The wheel holds the package, its licence and entry points, and nothing else."""
+    project, source = dist.pyproject["project"], dist.folder / "src"
+    info = f"{dist.package}-{project['version']}.dist-info"
+    with zipfile.ZipFile(_wheel(dist)) as archive:
+        names = set(archive.namelist())
+        points = _entry_points(archive, f"{info}/entry_points.txt")
+    files = {name for name in names if not name.startswith(f"{info}/")}
+    written = {
+        file.relative_to(source).as_posix()
+        for file in source.rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+    declared = {"console_scripts": project["scripts"]} if "scripts" in project else {}
+    wrong = [
+        f"files differ from src/: {sorted(files ^ written)}" * (files != written),
+        "no py.typed" * (f"{dist.package}/py.typed" not in files),
+        "no licence file" * (f"{info}/licenses/LICENSE" not in names),
+        f"tests inside: {_tests(files)}" * bool(_tests(files)),
+        f"entry points {points}" * (points != declared | project.get("entry-points", {})),
+    ]
+    if any(wrong):
+        session.error(f"wheel of {dist.name}: " + "; ".join(filter(None, wrong)))
+    session.log(f"wheel of {dist.name}: {len(files)} files, as in src/")
+
+
+def _tests(files: Iterable[str]) -> list[str]:
+    return [name for name in files if re.search(r"(^|/)(tests/|test_[^/]*$|conftest\.py$)", name)]
+
+
+def _entry_points(archive: zipfile.ZipFile, name: str) -> dict[str, dict[str, str]]:
+    if name not in archive.namelist():
+        return {}
+    parser = ConfigParser(delimiters="=")
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read_string(archive.read(name).decode())
+    return {section: dict(parser[section]) for section in parser.sections()}

@@ -1,0 +1,1 @@
+"""Independent proof of the gradient family: slow references, small networks, strict checks."""
