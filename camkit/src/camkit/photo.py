@@ -120,7 +120,9 @@ def _upright_rgb(path: Path, image: Image.Image) -> Image.Image:
         return _gray_from_deep(path, upright, image.format).convert("RGB")
     if upright.has_transparency_data:
         seen = upright.convert("RGBA")
-        return Pillow.alpha_composite(Pillow.new("RGBA", seen.size, _WHITE), seen).convert("RGB")
+        opaque = Pillow.alpha_composite(Pillow.new("RGBA", seen.size, _WHITE), seen)
+        opaque.info = {k: v for k, v in upright.info.items() if k == "icc_profile"}
+        return opaque.convert("RGB")
     return upright.convert("RGB")
 
 

@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from importlib import metadata
 from operator import or_
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from camkit_core import __version__
 from camkit_core.capture import PROVIDED, Capture
 from camkit_core.errors import CapabilityError, OptionError
 from camkit_core.explanation import INPUT, Comparison, Explanation, Issue, Provenance
@@ -99,10 +99,15 @@ class Explainer:
             )
         self.model = unwrap(given)
         self.class_names = loaded.class_names if loaded else ()
-        self.registry = registry or default_registry()
+        self._registry = registry
         self.reshape = given_reshape(reshape, self.registry)
         auto = layers is None or layers == "auto"
         self.layers = None if auto else resolve_layers(self.model, layers)
+
+    @property
+    def registry(self) -> Registry:
+        """The given registry, or the process's own (which is not pickled along)."""
+        return self._registry or default_registry()
 
     def explain(
         self,
@@ -467,7 +472,7 @@ class _Call:
             parameters=_parameters(job.method),
             package=package,
             version=version,
-            core_version=_version("camkit_core"),
+            core_version=__version__,
             layers=layers,
             reshape={name: repr(session.reshapes[name]) for name in layers},
             target=info.label,
@@ -504,10 +509,3 @@ def _origin(method: Method, registry: Registry) -> tuple[str, str]:
         if any(entry.ref == ref for entry in plugin.entries):
             return plugin.distribution, plugin.version
     return type(method).__module__, "unregistered"
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package.replace("_", "-"))
-    except metadata.PackageNotFoundError:
-        return "unknown"

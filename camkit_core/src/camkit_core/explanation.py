@@ -88,6 +88,11 @@ class Explanation:
         """Freeze the mapping of raw maps."""
         object.__setattr__(self, "raw", MappingProxyType(dict(self.raw)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle without the registry, which every process builds for itself."""
+        state = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        return _unpickled, ({**state, "raw": dict(self.raw), "registry": None},)
+
     def __len__(self) -> int:
         """Number of images."""
         return len(self.maps)
@@ -96,7 +101,7 @@ class Explanation:
         """The explanation of one image, still batched (N = 1)."""
         rows = range(len(self))[image]
         one = slice(rows, rows + 1)
-        return dataclasses.replace(
+        alone: Explanation = dataclasses.replace(
             self,
             maps=self.maps[one],
             raw={layer: raw[one] for layer, raw in self.raw.items()},
@@ -110,6 +115,7 @@ class Explanation:
             ),
             pictures=self.pictures[one],
         )
+        return alone
 
     def _target_of(self, image: int) -> TargetInfo:
         info = self.target
@@ -129,7 +135,8 @@ class Explanation:
         """The same explanation, shown on these original photos (one per image)."""
         if len(pictures) != len(self):
             raise ValueError(f"{len(pictures)} pictures for {len(self)} images")
-        return dataclasses.replace(self, pictures=pictures)
+        shown: Explanation = dataclasses.replace(self, pictures=pictures)
+        return shown
 
     def save(self, path: str | os.PathLike[str], **options: Any) -> Path:
         """Write to `path`; the suffix chooses the writer (.png, .npz, .safetensors, .json).
@@ -169,7 +176,7 @@ class Comparison(Mapping[tuple[Any, int], Explanation]):
 
     def __init__(self, items: Mapping[tuple[Any, int], Explanation]) -> None:
         """Keep the given order."""
-        self._items = dict(items)
+        self._items: dict[tuple[Any, int], Explanation] = dict(items)
 
     def __getitem__(self, key: tuple[Any, int]) -> Explanation:
         """Explanation of one method and target."""
@@ -197,6 +204,10 @@ class Comparison(Mapping[tuple[Any, int], Explanation]):
     def __repr__(self) -> str:
         """One line per explanation."""
         return "\n".join(f"{key}: {value!r}" for key, value in self._items.items())
+
+
+def _unpickled(state: dict[str, Any]) -> Explanation:
+    return Explanation(**state)
 
 
 def _png(explanations: list[Explanation], registry: Registry) -> bytes | None:

@@ -28,19 +28,21 @@ class ModelInputs:
         Raises:
             InputError: another type, no image in it, or an image that cannot be explained.
         """
+        args: tuple[Any, ...] = ()
+        kwargs: dict[str, Any] = {}
         if isinstance(inputs, Tensor):
-            args, kwargs = (inputs,), {}
+            args = (inputs,)
         elif isinstance(inputs, tuple):
-            args, kwargs = inputs, {}
+            args = inputs
         elif isinstance(inputs, dict):
-            args, kwargs = (), inputs
+            kwargs = dict(inputs)
         else:
             raise InputError(
                 f"inputs must be a float tensor [N, C, *S], a tuple or a dict of model arguments, "
                 f"got {type(inputs).__module__}.{type(inputs).__name__}; for a photo use "
                 "camkit.load_model(...).preprocess(camkit.open_photo(path))"
             )
-        whole = cls(args, dict(kwargs), _locate(args, dict(kwargs), image))
+        whole = cls(args, kwargs, _locate(args, kwargs, image))
         _check(whole.image)
         return whole
 
@@ -80,7 +82,8 @@ class ModelInputs:
 
 
 def _locate(args: tuple[Any, ...], kwargs: dict[str, Any], image: int | str | None) -> int | str:
-    named: dict[int | str, Any] = {**dict(enumerate(args)), **kwargs}
+    named: dict[int | str, Any] = dict(enumerate(args))
+    named.update(kwargs)
     if image is not None:
         if not isinstance(named.get(image), Tensor):
             raise InputError(f"image={image!r} names no tensor among the inputs {list(named)}")

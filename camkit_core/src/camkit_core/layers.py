@@ -73,7 +73,8 @@ def _by_name(model: nn.Module, name: str) -> Layer:
     dotted, _, call = name.partition("#")
     if call and not call.isdigit():
         raise LayerError(f"layer {name!r}: after '#' comes the number of the call, 0, 1, ...")
-    module, path = model, []
+    module: nn.Module = model
+    path: list[str] = []
     # "layer4[-1]" is what people copy from code; it means "layer4.-1".
     for part in re.sub(r"\[(-?\d+)\]", r".\1", dotted).split("."):
         key = _child(module, part)

@@ -173,25 +173,46 @@ def _choose(
     ran: Sequence[_Seen], explained: Any, bound: BoundTarget, image: Tensor
 ) -> tuple[_Seen, str]:
     candidates = [one for one in ran if one.candidate]
+    if not candidates:
+        raise LayerError(_nothing_to_draw(ran))
     recent = candidates[-_LOOK_BACK:]
-    owner = torch.arange(len(image), device=image.device)
-    with torch.enable_grad():
-        score = bound(explained, owner)
-    if not score.requires_grad and candidates:
-        last = _outermost(candidates[-1], candidates)
-        return last, "the last layer with a picture (the score has no gradients to check it with)"
-    gradients: Sequence[Tensor | None] = [None] * len(recent)
-    if recent:
-        edges = [one.edge for one in recent]
-        gradients = torch.autograd.grad(score.sum(), edges, allow_unused=True)  # type: ignore[arg-type]
+    gradients = _gradients(recent, explained, bound, image)
     for one, gradient in zip(reversed(recent), reversed(gradients), strict=True):
         if gradient is not None and _spreads(one, gradient):
             _refuse_if_blind(one, ran)
             return _outermost(one, candidates), _reason(one, candidates)
-    raise LayerError(
-        "no layer has a picture that the score depends on: none of "
-        f"{len(ran)} layers returns something readable as [N, C, *S] with more than one position; "
-        "give layers= and reshape= (see `camkit layers`)"
+    if any(gradient is not None and bool(gradient.any()) for gradient in gradients):
+        raise LayerError(
+            "the score depends on one position only in each of the last "
+            f"{len(recent)} layers that can be drawn; give layers= (see `camkit layers`)"
+        )
+    _refuse_if_blind(candidates[-1], ran)
+    last = _outermost(candidates[-1], candidates)
+    return last, "the last layer with a picture (the score has no gradient to check it with)"
+
+
+def _gradients(
+    recent: Sequence[_Seen], explained: Any, bound: BoundTarget, image: Tensor
+) -> Sequence[Tensor | None]:
+    with torch.enable_grad():
+        score = bound(explained, torch.arange(len(image), device=image.device))
+    if not score.requires_grad:
+        return [None] * len(recent)
+    edges = [one.edge for one in recent]
+    found: Sequence[Tensor | None] = torch.autograd.grad(
+        score,
+        edges,  # type: ignore[arg-type]
+        grad_outputs=torch.ones_like(score),
+        allow_unused=True,
+    )
+    return found
+
+
+def _nothing_to_draw(ran: Sequence[_Seen]) -> str:
+    tokens = next((one.note for one in reversed(ran) if "tokens" in one.note), "")
+    return tokens or (
+        f"none of {len(ran)} layers returns something readable as [N, C, *S] with more than one "
+        "position; give layers= and reshape= (see `camkit layers`)"
     )
 
 

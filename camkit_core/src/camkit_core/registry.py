@@ -252,7 +252,8 @@ class Registry:
     # -- registration ------------------------------------------------------------------------
 
     def _register(self, source: _Source) -> None:
-        status, entries, message, started = "ok", (), "", time.perf_counter()
+        status, message, started = "ok", "", time.perf_counter()
+        entries: tuple[Entry, ...] = ()
         if source.distribution in self._block or (
             self._allow is not None and source.distribution not in self._allow
         ):

@@ -98,7 +98,7 @@ def given_reshape(request: ReshapeRequest, registry: Registry) -> Reshape | None
         return None
     if isinstance(request, str):
         return _named(request, registry)
-    if hasattr(request, "to_spatial"):
+    if isinstance(request, Reshape):
         return request
     if callable(request):
         return FunctionReshape(request)
@@ -163,8 +163,13 @@ def _plausible(spatial: torch.Size, image: Tensor) -> bool:
 
 def _evidence(model: nn.Module, layer: nn.Module) -> Reshape | None:
     """What the last telling module in the layer, else the last one defined before it, says."""
-    first = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.GroupNorm)
-    first += (nn.modules.instancenorm._InstanceNorm, nn.modules.pooling._MaxPoolNd)
+    first = (
+        nn.modules.conv._ConvNd,
+        nn.modules.batchnorm._BatchNorm,
+        nn.modules.instancenorm._InstanceNorm,
+        nn.modules.pooling._MaxPoolNd,
+        nn.GroupNorm,
+    )
     inside, before = list(layer.modules()), []
     for module in model.modules():
         if module is layer:

@@ -32,10 +32,10 @@ def map_tensors(change: Callable[[Tensor], Tensor], tree: Any) -> Any:
     if type(tree) in (tuple, list):
         return type(tree)(map_tensors(change, child) for child in tree)
     if isinstance(tree, Mapping):
-        clone = copy.copy(tree)
+        mapping: Any = copy.copy(tree)
         for key, child in tree.items():
-            clone[key] = map_tensors(change, child)  # type: ignore[index]
-        return clone
+            mapping[key] = map_tensors(change, child)
+        return mapping
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         clone = copy.copy(tree)
         for field in dataclasses.fields(tree):
@@ -46,7 +46,7 @@ def map_tensors(change: Callable[[Tensor], Tensor], tree: Any) -> Any:
 
 def take(tree: Any, rows: Tensor, length: int) -> Any:
     """Rows `rows` of every tensor (and list) whose first axis has `length` entries."""
-    if isinstance(tree, list) and len(tree) == length and not isinstance(tree, Tensor):
+    if isinstance(tree, list) and len(tree) == length:
         return [tree[int(row)] for row in rows]
     return map_tensors(
         lambda tensor: tensor[rows] if tensor.ndim and len(tensor) == length else tensor, tree

@@ -18,7 +18,8 @@ class GradCAMPlusPlus(MethodModel):
     Chattopadhay et al., Grad-CAM++: Generalized Gradient-based Visual Explanations for Deep
     Convolutional Networks, WACV 2018, arXiv:1710.11063, eq. 19. The paper explains exp(y), whose
     extra factor cancels. G^2 is cancelled before dividing, and alpha is 0 where G or the
-    denominator is, so no absolute constant distorts small gradients. Not invariant to the scale of the score.
+    denominator is, so no absolute constant distorts small gradients. Not invariant to the scale of
+    the score.
     """
 
     name: ClassVar[str] = "gradcampp"

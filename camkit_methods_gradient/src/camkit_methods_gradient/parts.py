@@ -44,7 +44,7 @@ def first_component(maps: Tensor, *, center: bool) -> Tensor:
     wide = rows.double()
     if wide.shape[1] <= wide.shape[2]:
         values, vectors = torch.linalg.eigh(wide @ wide.transpose(1, 2))
-        projection = vectors[..., -1] * values[..., -1:].clamp_min(0).sqrt()
+        projection: Tensor = vectors[..., -1] * values[..., -1:].clamp_min(0).sqrt()
     else:
         _, vectors = torch.linalg.eigh(wide.transpose(1, 2) @ wide)
         projection = (wide @ vectors[..., -1:])[..., 0]

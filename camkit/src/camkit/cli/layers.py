@@ -41,7 +41,7 @@ def layers(
     for row in rows:
         talk.emit(row)
     talk.show(_table(rows))
-    talk.say(f"default: {report.default} ({report.reason})")
+    talk.say(f"* default: {report.default} ({report.reason})")
     talk.say("give one with --layer NAME; negative positions work too, such as layer4.-1")
     return OK
 
@@ -71,12 +71,12 @@ def _record(row: Any) -> dict[str, Any]:
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    names = ("layer", "type", "output", "picture", "calls", "", "note")
+    names = ("  layer", "type", "output", "picture", "calls", "note")
     table = columns(*names, wrap=["note"], right=["calls"])
     for row in rows:
         picture = "x".join(map(str, row["picture"])) if row["picture"] else "-"
         style = "bold" if row["default"] else "" if row["picture"] else "dim"
-        facts = (row["name"], row["type"], row["output"], picture, row["calls"])
-        mark = "default" if row["default"] else ""
-        table.add_row(*(cell(fact, style) for fact in (*facts, mark, row["note"])))
+        name = f"{'*' if row['default'] else ' '} {row['name']}"
+        facts = (name, row["type"], row["output"], picture, row["calls"], row["note"])
+        table.add_row(*(cell(fact, style) for fact in facts))
     return table

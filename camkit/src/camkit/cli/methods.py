@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from cyclopts import Parameter
 
@@ -116,10 +116,11 @@ def _option(name: str, field: FieldInfo) -> dict[str, Any]:
 
 
 def _type_name(annotation: Any) -> str:
-    if isinstance(annotation, type) and not getattr(annotation, "__args__", ()):
+    if get_origin(annotation) is Literal:
+        return " | ".join(map(str, get_args(annotation)))
+    if isinstance(annotation, type) and not get_args(annotation):
         return annotation.__name__
-    text = str(annotation).removeprefix("typing.")
-    return text.removeprefix("Literal[").removesuffix("]") if text.startswith("Literal[") else text
+    return str(annotation).replace("typing.", "")
 
 
 def _options_table(options: list[dict[str, Any]]) -> Table:

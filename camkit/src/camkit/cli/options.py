@@ -48,7 +48,7 @@ class ExplainOptions:
     """Name of a color map, for example inferno or jet."""
 
     scale: Annotated[Literal["own", "shared"], Parameter(group=_HOW)] = "own"
-    """Color scale: each map its own, or one shared by all maps of a photo."""
+    """Color scale: each map its own, or (compare only) one per method, shared by its maps."""
 
     device: Annotated[str, Parameter(group=_RUN)] = "auto"
     """auto, cpu, cuda or cuda:N."""

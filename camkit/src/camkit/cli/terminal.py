@@ -15,9 +15,12 @@ from cyclopts import Group, Parameter
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.console import Console, RenderableType
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+_WRAPPED = 24
+"""Columns that may break lines are at least this wide."""
 
 _TALK = Group("What is printed", sort_key=9)
 
@@ -41,10 +44,12 @@ class Talk:
         if not self.quiet:
             _line(text, style)
 
-    def show(self, table: RenderableType) -> None:
+    def show(self, table: Table) -> None:
         """A table for people, unless quiet."""
         if not self.quiet:
-            stderr().print(table)
+            console = stderr()
+            console.width = max(console.width, _least_width(table))
+            console.print(table)
 
     def listing(self) -> Talk:
         """For commands whose text says the same as their JSON: only one of the two."""
@@ -74,6 +79,17 @@ def columns(*names: str, right: Sequence[str] = (), wrap: Sequence[str] = ()) ->
             overflow="fold",
         )
     return table
+
+
+def _least_width(table: Table) -> int:
+    """Width at which no name is cut; a terminal that is narrower breaks the lines itself."""
+    from rich.cells import cell_len
+
+    wide = 0
+    for column in table.columns:
+        longest = max(cell_len(str(text)) for text in (column.header, *column.cells))
+        wide += (longest if column.no_wrap else min(longest, _WRAPPED)) + 2
+    return wide
 
 
 def cell(text: object, style: str = "") -> Text:

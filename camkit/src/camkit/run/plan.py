@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from camkit.cli.errors import Usage
 from camkit.cli.options import ExplainOptions
 from camkit.photo import open_photo
 from camkit.run import request
@@ -50,6 +51,11 @@ def make(
     Raises:
         CamkitError: an unknown method, format or device; or the only image cannot be opened.
     """
+    if options.scale == "shared" and not grid:
+        raise Usage(
+            "--scale shared compares maps inside one picture, but explain draws one picture per "
+            "map; use camkit compare"
+        )
     registry = default_registry()
     specs = request.method_specs(options.method, default_methods, registry)
     if len(images) == 1:

@@ -59,7 +59,7 @@ class Meter:
         position = min(self._done + self._part, self._total)
         if self._bar:
             self._bar.update(self._task, completed=position)
-        elif time.monotonic() - self._said >= EVERY:
+        elif position < self._total and time.monotonic() - self._said >= EVERY:
             self._said = time.monotonic()
             self._talk.say(self._line(position))
 

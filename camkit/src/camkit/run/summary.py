@@ -47,7 +47,8 @@ class Summary:
         if hidden > 0:
             self._talk.say(f"... and {hidden} more photos, see {self._out / 'results.jsonl'}")
         for note in notes:
-            self._talk.say(f"note: {note}")
+            if not (random and note.startswith("weights are random")):
+                self._talk.say(f"note: {note}")
         for text, times in list(self._warnings.items())[: None if self._talk.verbose else SHOWN]:
             self._talk.warn(text + (f" ({times} times)" if times > 1 else ""))
         left = 0 if self._talk.verbose else len(self._warnings) - SHOWN
@@ -56,26 +57,37 @@ class Summary:
         if random:
             self._talk.warn(RANDOM)
         failed = f", {self.failures} failed (see failures.jsonl)" if self.failures else ""
-        self._talk.say(f"{self.photos} photos explained{failed}; everything is in {self._out}")
+        photos = "1 photo" if self.photos == 1 else f"{self.photos} photos"
+        self._talk.say(f"{photos} explained{failed}; everything is in {self._out}")
 
     def _warn(self, text: str) -> None:
         self._warnings[text] = self._warnings.get(text, 0) + 1
 
 
 def _describe(path: Path, rows: Sequence[Mapping[str, Any]], out: Path) -> list[str]:
-    said = rows[0]["predictions"][:3]
-    words = " · ".join(f"{p['name']} {_percent(p['probability'])}" for p in said)
-    lines = [str(path), f"  the model says   {words or 'no classes'}"]
+    said = " · ".join(f"{p['name']} {_percent(p['probability'])}" for p in rows[0]["predictions"][:3])
+    lines = [str(path), f"  the model says   {said or 'nothing that reads as classes'}"]
     shown: set[str] = set()
-    for row in rows:
-        where = ", ".join(row["layers"])
-        asked = "" if row["target"] == row["label"] else f" ({row['target']})"
-        lines.append(f"  explained        {row['label']}{asked} by {row['method']} at {where}")
-        picture = row["files"].get("png")
-        if picture and picture not in shown:
-            shown.add(picture)
-            lines.append(f"    picture        {out / picture}")
+    for (label, word, where), same in _grouped(rows).items():
+        asked = "" if word == label else f" ({word})"
+        names = ", ".join(row["method"] for row in same)
+        lines.append(f"  explained        {label}{asked} at {where} by {names}")
+        pictures = [row["files"]["png"] for row in same if "png" in row["files"]]
+        new = [name for name in dict.fromkeys(pictures) if name not in shown]
+        shown.update(new)
+        lines += [f"                   {out / name}" for name in new]
     return lines
+
+
+def _grouped(
+    rows: Sequence[Mapping[str, Any]],
+) -> dict[tuple[str, str, str], list[Mapping[str, Any]]]:
+    """Rows of one target at the same place."""
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        key = (row["label"], row["target"], ", ".join(row["layers"]))
+        groups.setdefault(key, []).append(row)
+    return groups
 
 
 def _percent(share: float) -> str:

@@ -96,12 +96,12 @@ def _with_grid(count: int, prefix: int | None, grid: tuple[int, ...]) -> int:
     left = count - math.prod(grid)
     if left >= 0 and prefix in (None, left):
         return left
-    named = "" if prefix is None else f"prefix={prefix} and "
     size = "·".join(map(str, grid))
     found = _sum(count, left, grid) if left >= 0 else f"{count} is less than {size}"
+    named = "" if prefix is None else f"prefix={prefix} given, "
     raise LayoutError(
-        f"{found}; {named}grid={'x'.join(map(str, grid))} given, which does not make the layer's "
-        f"{count} tokens{_hint(count)}"
+        f"{found}; {named}grid={'x'.join(map(str, grid))} given, but the layer has {count} tokens: "
+        "correct one of them, or leave the prefix out to have it found"
     )
 
 
@@ -109,9 +109,11 @@ def _square(count: int, prefix: int) -> tuple[int, int]:
     side = math.isqrt(max(count - prefix, 0))
     if side and side * side == count - prefix:
         return side, side
+    sums = [_sum(count, *reading) for reading in _fitting(count)]
+    found = " or ".join(sums) or f"{count} = {prefix} + {count - prefix}"
     raise LayoutError(
-        f"{count} = {prefix} + {count - prefix}; prefix={prefix} given, but "
-        f"{count - prefix} tokens make no square{_hint(count)}; for another grid say both, e.g. "
+        f"{found}; prefix={prefix} given, which leaves {count - prefix} of the layer's {count} "
+        "tokens, no square: correct the prefix or give the grid, e.g. "
         "reshape='tokens:prefix=1,grid=7x28'"
     )
 
@@ -131,16 +133,11 @@ def _undecided(count: int, fitting: list[tuple[int, tuple[int, int]]]) -> str:
             "the grid, e.g. reshape='tokens:prefix=1,grid=7x28'"
         )
     prefix, grid = fitting[0]
-    readings = " = ".join(_sum(count, *reading).removeprefix(f"{count} = ") for reading in fitting)
+    readings = " and ".join(_sum(count, *reading) for reading in fitting)
     return (
-        f"the layer has {count} tokens, which has several readings: {count} = {readings}; say "
-        f"which, e.g. reshape='tokens:prefix={prefix},grid={'x'.join(map(str, grid))}'"
+        f"the layer has {count} tokens, which reads as {readings}; say which, e.g. "
+        f"reshape='tokens:prefix={prefix},grid={'x'.join(map(str, grid))}'"
     )
-
-
-def _hint(count: int) -> str:
-    sums = [_sum(count, *reading) for reading in _fitting(count)]
-    return f"; {' or '.join(sums)} would fit" if sums else ""
 
 
 def _sum(count: int, prefix: int, grid: tuple[int, ...]) -> str:

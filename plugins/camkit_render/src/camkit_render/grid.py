@@ -110,8 +110,9 @@ def _cell(spot: Spot, look: Look, size: int, score: str) -> Cell:
 
 
 def _heads(table: _Table, look: Look) -> list[list[Words]]:
-    photos = all(explanation.pictures for explanation in table.columns)
-    heads = [[Words("photo" if photos else "input, contrast stretched")]]
+    photos = {bool(spot.explanation.pictures) for row in table.rows for spot in row if spot}
+    first = "photo" if photos == {True} else "input, contrast stretched"
+    heads = [[Words(first if len(photos) == 1 else "input")]]
     for column, explanation in enumerate(table.columns):
         spot = next(spot for row in table.rows if (spot := row[column]))
         lines = [method_label(explanation, table.columns), scale_label(spot.field, look.scale)]

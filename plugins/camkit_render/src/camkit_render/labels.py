@@ -13,9 +13,8 @@ from camkit_render.scale import Field
 
 def target_label(explanation: Explanation, row: int) -> str:
     """What was explained for one image."""
-    if len(explanation) == 1 or explanation.target.classes is None:
-        return explanation.target.label
-    return explanation[row].target.label
+    target = explanation.target
+    return target.labels[row] if target.labels else target.label
 
 
 def number(value: float) -> str:
@@ -52,7 +51,7 @@ def scale_label(field: Field, scale: str) -> str:
     """Which value is drawn with the last color."""
     if scale == "own":
         return ""
-    return f"scale {'+-' if field.signed else '0 to '}{number(field.peak)}"
+    return f"scale {'±' if field.signed else '0 to '}{number(field.peak)}"
 
 
 def notices(explanation: Explanation, row: int, field: Field) -> list[str]:

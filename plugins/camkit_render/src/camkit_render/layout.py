@@ -57,7 +57,7 @@ def side(look: Look, pictures: int) -> int:
 
 def face_for(size: int, look: Look) -> Face:
     """Label font that goes with pictures of that size."""
-    return Face(max(11, min(18, round(size / 17))), look.font)
+    return Face(max(12, min(18, round(size / 17))), look.font)
 
 
 def sheet(
@@ -81,7 +81,7 @@ def sheet(
         body.append(legend)
     width = max(block.width for block in body)
     if title:
-        large = Face(round(face.size * 1.2), face.path)
+        large = Face(round(face.size * 1.3), face.path)
         body.insert(0, text([Words(title, lines=2)], width, large))
     return framed(stack(body))
 

@@ -13,6 +13,8 @@ from camkit_render.scenes import Scene, map_scene, photo_scene
 from camkit_render.signals import band_scene, signal_scene
 from camkit_render.volumes import slices_scene, volume_scene
 
+_FAINT = 0.7  # opacity of the outline relative to the heat map's
+
 
 def overlay_panel(
     explanation: Explanation, row: int, field: Field, look: Look, longest: int | None
@@ -69,9 +71,10 @@ def _need_known(axes: int) -> None:
 
 
 def outline(pixels: Pixels, inside: Mask, alpha: float) -> None:
-    """Mark, in place, the border of the model's view: dashes on the first pixels outside it.
+    """Mark, in place, the border of the model's view: faint dashes right outside it.
 
-    Only sides that lie inside the photo are marked, and at most with the heat map's opacity.
+    Only sides that lie inside the photo are marked. The marks belong to the heat map: they fade
+    with its opacity, and no pixel of the model's view is touched.
     """
     height, width = inside.shape
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
@@ -88,4 +91,4 @@ def outline(pixels: Pixels, inside: Mask, alpha: float) -> None:
     light = (down + across) // (4 * thick) % 2 == 0
     ink = np.where(light[:, None], 255, 0)
     below = pixels[ring].astype(np.float32)
-    pixels[ring] = np.rint(below + alpha * (ink - below)).astype(np.uint8)
+    pixels[ring] = np.rint(below + _FAINT * alpha * (ink - below)).astype(np.uint8)

@@ -34,6 +34,7 @@ def record(explanation: Explanation) -> dict[str, Any]:
         "target": {
             "kind": target.kind,
             "label": target.label,
+            "labels": list(target.labels),
             "classes": None if target.classes is None else target.classes.tolist(),
             "differentiable": target.differentiable,
         },

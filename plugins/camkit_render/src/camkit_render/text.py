@@ -99,6 +99,9 @@ def _load(size: int, path: str | None) -> ImageFont.FreeTypeFont:
         raise OptionError(
             f"font {path!r} cannot be read ({error}); give a TrueType file"
         ) from error
+    if path is None and isinstance(font, ImageFont.FreeTypeFont):
+        # One layout with and without the optional text shaping library.
+        return font.font_variant(layout_engine=ImageFont.Layout.BASIC)
     if not isinstance(font, ImageFont.FreeTypeFont):
         raise OptionError("this Pillow was built without FreeType, so it cannot draw labels")
     return font

@@ -71,7 +71,9 @@ class NpzWriter:
     def __call__(self, explanation: Explanation, path: Path, /, **options: Any) -> None:
         """Write completely or not at all."""
         _no_options(self.name, options)
-        arrays = {name: _array(value) for name, value in tensors(explanation).items()}
+        arrays: dict[str, Any] = {
+            name: _array(value) for name, value in tensors(explanation).items()
+        }
         arrays["provenance"] = np.array(to_json(record(explanation)))
         stream = io.BytesIO()
         np.savez_compressed(stream, **arrays)
