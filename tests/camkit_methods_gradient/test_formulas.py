@@ -83,7 +83,7 @@ CASES = [
 ]
 ANY_SHAPE = (
     "gradcam gradcampp:variant=torchcam hirescam gradcamelementwise layercam shapleycam ssgradcam "
-    "fem:variant=xplique lafam dummycam fakecam"
+    "lafam dummycam fakecam"
 ).split()
 BY_SPEC = pytest.mark.parametrize("case", CASES, ids=lambda case: case.spec)
 DIMS = pytest.mark.parametrize("dims", [1, 2, 3], ids=["1d", "2d", "3d"])

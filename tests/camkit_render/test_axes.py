@@ -23,7 +23,7 @@ def test_a_signal_is_warm_where_the_map_is(make):
     assert 70.5 * 4 - 4 <= changed.mean() <= 70.5 * 4 + 4
     assert np.ptp(changed) < 10
     bright = (plain > 150).all(2)
-    assert bright.any(0).all(), "the line runs through"
+    assert bright.any(0)[4:-4].all(), "the line runs through"
 
 
 def test_a_signal_is_drawn_upright(make):

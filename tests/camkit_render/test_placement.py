@@ -80,7 +80,7 @@ def test_a_delta_lands_within_half_a_photo_pixel(crop_geometry, spot, size):
     hottest = (values == values.max()).nonzero() + 0.5  # a border pixel holds its value outwards
     away = (hottest - torch.tensor(expected)).abs().amax(1)
     assert values.max() > 0.2
-    assert len(hottest) <= 4
+    assert len(hottest) <= 9
     assert away.min() <= 0.5 + 1e-4
 
 

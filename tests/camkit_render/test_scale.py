@@ -15,9 +15,9 @@ from camkit_render.scale import fields_of
 
 
 def spot(strength):
-    """A native map with one warm cell, and the display map that belongs to it."""
-    raw = torch.zeros(1, 4, 4)
-    raw[0, 1, 2] = strength
+    """A map with one warm patch."""
+    raw = torch.zeros(1, 8, 8)
+    raw[0, 2:5, 3:6] = strength
     return raw
 
 

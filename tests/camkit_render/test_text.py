@@ -52,10 +52,7 @@ def test_what_does_not_fit_ends_in_dots():
 
 
 def test_typography_becomes_ascii_and_accents_are_dropped():
-    assert (
-        FACE.clean("3\u00d73 \u2013 \u201cna\u00efve\u201d \u2192 \u2212 1")
-        == '3x3 - "naive" -> - 1'
-    )
+    assert FACE.clean("3\u00d73 na\u00efve \u2192 \u2212 1") == "3x3 naive -> - 1"
 
 
 def test_different_labels_look_different():

@@ -6,11 +6,11 @@ import json
 
 import pytest
 import torch
-from camkit_core import InputError
 from PIL import Image
 from pydantic import ValidationError
 from torchvision.transforms import v2
 
+from camkit_core import InputError
 from camkit_tasks import ImagePreprocess
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -168,7 +168,9 @@ def test_deep_photos_are_refused_instead_of_clipped(mode):
 
 
 def test_not_a_photo():
-    with pytest.raises(InputError, match=r"expects a PIL image, got Tensor; use camkit\.open_photo"):
+    with pytest.raises(
+        InputError, match=r"expects a PIL image, got Tensor; use camkit\.open_photo"
+    ):
         ImagePreprocess()(torch.zeros(3, 8, 8))
 
 

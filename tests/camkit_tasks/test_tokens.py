@@ -7,9 +7,9 @@ import re
 
 import pytest
 import torch
-from camkit_core import LayoutError, Registry
 from pydantic import ValidationError
 
+from camkit_core import LayoutError, Registry
 from camkit_tasks import Tokens
 
 
@@ -76,7 +76,8 @@ def test_the_tensor_in_an_attention_layers_tuple_is_used():
 
 
 @pytest.mark.parametrize(
-    ("count", "prefix", "side"), [(197, 1, 14), (198, 2, 14), (201, 5, 14), (196, 0, 14), (257, 1, 16)]
+    ("count", "prefix", "side"),
+    [(197, 1, 14), (198, 2, 14), (201, 5, 14), (196, 0, 14), (257, 1, 16)],
 )
 def test_prefix_and_square_are_found_where_there_is_one_reading(count, prefix, side):
     tokens = numbered(1, prefix, (side, side), 2)

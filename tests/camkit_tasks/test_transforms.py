@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from camkit_core import ModelError
 from PIL import Image
 from torch import nn
 from torchvision import models
 from torchvision import transforms as v1
 from torchvision.transforms import v2
 
+from camkit_core import ModelError
 from camkit_tasks import ImagePreprocess
 from camkit_tasks.photos.transforms import from_torchvision
 
@@ -23,9 +23,7 @@ CHAINS = {
     "v1 bicubic, sizes": v1.Compose(
         [v1.Resize((50, 80), v1.InterpolationMode.BICUBIC), v1.CenterCrop((40, 71)), *V1_TAIL]
     ),
-    "v1 bytes": v1.Compose(
-        [v1.Resize(70), v1.PILToTensor(), v1.ConvertImageDtype(torch.float32)]
-    ),
+    "v1 bytes": v1.Compose([v1.Resize(70), v1.PILToTensor(), v1.ConvertImageDtype(torch.float32)]),
     "v1 resize on floats": v1.Compose(
         [v1.ToTensor(), v1.Resize(70, antialias=True), v1.CenterCrop(64), v1.Normalize(MEAN, STD)]
     ),
@@ -39,7 +37,9 @@ CHAINS = {
     "v2 bicubic on floats": v2.Compose(
         [v2.ToImage(), V2_TAIL[0], v2.Resize(70, interpolation=3), v2.CenterCrop(33), V2_TAIL[1]]
     ),
-    "one value for all channels": v1.Compose([v1.Resize(70), v1.ToTensor(), v1.Normalize(0.5, 0.2)]),
+    "one value for all channels": v1.Compose(
+        [v1.Resize(70), v1.ToTensor(), v1.Normalize(0.5, 0.2)]
+    ),
     "gray": v1.Compose([v1.Grayscale(), v1.Resize(70), v1.ToTensor(), v1.Normalize([0.5], [0.2])]),
     "nested": v2.Compose([nn.Sequential(v2.Resize(70), nn.Identity()), v2.Compose(V1_TAIL)]),
     "nothing but conversion": v1.ToTensor(),

@@ -100,13 +100,24 @@ def network(name: str) -> nn.Module:
     return copy.deepcopy(_prepared(name))
 
 
-def out_of_place(net: nn.Module) -> nn.Module:
-    """The same network without in-place activations."""
+class Copy(nn.Module):
+    """Hands on a copy of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same values in other memory."""
+        return x.clone()
+
+
+def shielded(net: nn.Module, layer: str) -> tuple[nn.Module, str]:
+    """The same network with a copy after one layer, and the layer's name there.
+
+    Whatever works in place after the layer works on the copy.
+    """
     twin = copy.deepcopy(net)
-    for module in twin.modules():
-        if getattr(module, "inplace", False):
-            module.inplace = False  # type: ignore[assignment]
-    return twin
+    parent, _, child = layer.rpartition(".")
+    module = twin.get_submodule(layer)
+    setattr(twin.get_submodule(parent), child, nn.Sequential(module, Copy()))
+    return twin, f"{layer}.0"
 
 
 def top_classes(net: nn.Module, x: Tensor) -> list[int]:

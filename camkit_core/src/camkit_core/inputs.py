@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from camkit_core.errors import InputError
+from camkit_core.errors import CaptureError, InputError, NonFiniteError
 from camkit_core.tree import map_tensors, take, tensors
 
 
@@ -105,8 +105,6 @@ def _check(image: Tensor) -> None:
             "float tensor is needed: gradients need it, and models expect normalized values; "
             "convert with x.float() / 255 and apply the model's normalization"
         )
-    from camkit_core.errors import NonFiniteError
-
     if not bool(torch.isfinite(image).all()):
         wrong = (~torch.isfinite(image)).nonzero()
         raise NonFiniteError(
@@ -131,6 +129,12 @@ def diagnose(error: Exception, model: nn.Module, inputs: ModelInputs) -> Excepti
     wanted = _expected_ndim(model)
     if wanted and image.ndim != wanted:
         return InputError(unbatched(image, wanted))
+    if any(parameter.is_inference() for parameter in model.parameters()):
+        return CaptureError(
+            "the model's parameters were created under torch.inference_mode(), so autograd cannot "
+            "use them; build or load the model outside inference_mode (calling camkit inside it "
+            "is fine)"
+        )
     return error
 
 

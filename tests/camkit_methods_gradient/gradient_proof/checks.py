@@ -63,7 +63,5 @@ def assert_different(ours: Any, theirs: Any, margin: float = 1e-3) -> None:
 
 
 def normalised(maps: Tensor) -> Tensor:
-    """ReLU, then each image divided by its largest value."""
-    positive = maps.clamp_min(0)
-    largest = positive.flatten(1).amax(1)
-    return positive / largest.reshape(-1, *(1,) * (maps.ndim - 1))
+    """Each image divided by its largest absolute value."""
+    return maps / maps.flatten(1).abs().amax(1).reshape(-1, *(1,) * (maps.ndim - 1))
