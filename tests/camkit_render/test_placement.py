@@ -69,7 +69,7 @@ def test_equals_pixel_by_pixel_bilinear_sampling(source, view, scale, offset, co
     np.testing.assert_allclose(values.numpy()[sure], expected[sure], atol=2e-6)
 
 
-@pytest.mark.parametrize("spot", [(0, 0), (11, 200), (112, 7), (223, 223), (57, 120)])
+@pytest.mark.parametrize("spot", [(1, 1), (11, 200), (112, 7), (222, 222), (57, 120)])
 @pytest.mark.parametrize("size", [(300, 451), (640, 427), (1000, 260)])
 def test_a_delta_lands_within_half_a_photo_pixel(crop_geometry, spot, size):
     geometry = crop_geometry(*size, short=256, size=224)
@@ -77,11 +77,11 @@ def test_a_delta_lands_within_half_a_photo_pixel(crop_geometry, spot, size):
     field[spot] = 1
     values, _ = place(field, geometry)
     expected = [geometry.offset[a] + geometry.scale[a] * (spot[a] + 0.5) for a in (0, 1)]
-    hottest = (values == values.max()).nonzero() + 0.5  # a border pixel holds its value outwards
-    away = (hottest - torch.tensor(expected)).abs().amax(1)
+    hottest = (values == values.max()).nonzero() + 0.5
+    away = (hottest.double() - torch.tensor(expected, dtype=torch.float64)).abs().amax(1)
     assert values.max() > 0.2
-    assert len(hottest) <= 9
-    assert away.min() <= 0.5 + 1e-4
+    assert len(hottest) <= 4
+    assert away.min() <= 0.5 + 1e-6
 
 
 @pytest.mark.parametrize(("y", "x"), [(60, 150), (150, 225), (240, 330), (151, 100)])

@@ -38,7 +38,7 @@ def failure(spec: str) -> ModelError:
     return caught.value
 
 
-# -- what may be returned ----------------------------------------------------------------------------
+# -- what may be returned ------------------------------------------------------------------------
 
 
 def test_a_bare_module_gets_imagenet_preprocessing_and_a_note(write):
@@ -150,8 +150,9 @@ def test_torchvision_transforms_are_converted(write):
     code = """
     from torchvision import transforms as T
     def build():
-        steps = T.Compose([T.Resize(40), T.CenterCrop(32), T.ToTensor(), T.Normalize([.5] * 3, [.2] * 3)])
-        return nn.Conv2d(3, 2, 3), steps
+        normalize = T.Normalize([.5] * 3, [.2] * 3)
+        steps = [T.Resize(40), T.CenterCrop(32), T.ToTensor(), normalize]
+        return nn.Conv2d(3, 2, 3), T.Compose(steps)
     """
     loaded = load(write(code) + ":build")
     assert loaded.preprocess == ImagePreprocess(
@@ -180,8 +181,8 @@ def test_a_loaded_model_passes_through_with_the_specification(write):
     from camkit_core import LoadedModel
     from camkit_tasks import ImagePreprocess
     def build():
-        return LoadedModel(model=nn.Conv2d(3, 2, 3), spec="?", weights="w", preprocess=ImagePreprocess(),
-                           class_names=("a", "b"), notes=("n",))
+        return LoadedModel(model=nn.Conv2d(3, 2, 3), spec="?", weights="w",
+                           preprocess=ImagePreprocess(), class_names=("a", "b"), notes=("n",))
     """
     spec = write(code) + ":build"
     loaded = load(spec)
@@ -250,7 +251,7 @@ def test_two_projects_with_the_same_file_names_are_kept_apart(write):
         code = "from camkit_probe_shared import WIDTH\ndef build(): return nn.Conv2d(3, WIDTH, 3)\n"
         spec = write(code, f"{folder}/net.py") + ":build"
         assert load(spec).model.out_channels == width
-    assert load(spec.replace("two", "one")).model.out_channels == 4
+    assert load(spec.replace("/two/", "/one/")).model.out_channels == 4
 
 
 def test_an_edited_file_is_read_again(write):

@@ -296,10 +296,13 @@ def test_convnext_blocks_return_channel_first_and_their_insides_channel_last():
     picture = image(64, 64)  # 16 channels of 16 x 16
     for name in ("features.0", "features.1", "features.1.0", "features.1.0.block"):
         assert found_for(model, name, picture) == ChannelsFirst(), name
+    for name in ("features.0", "features.1"):
         assert_finds_the_spot(model, name, picture)
-    for name in ("features.1.0.block.2", "features.1.0.block.1"):
+    for name in ("features.1.0.block.1", "features.1.0.block.2"):
         assert found_for(model, name, picture) == ChannelsLast(), name
-        assert_finds_the_spot(model, name, picture)
+    permuted = output_of(model, "features.1.0.block.1", picture)
+    depthwise = output_of(model, "features.1.0.block.0", picture)
+    assert torch.equal(ChannelsLast().to_spatial(permuted), depthwise)
 
 
 def test_maxvit_attention_returns_channel_first():

@@ -76,7 +76,7 @@ def photo_of_coordinates(width: int, height: int) -> Image.Image:
 
 
 def read_coordinates(pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Row and column of the photo's pixel in every input pixel `[3, H, W]`, and where it is padding."""
+    """Row and column on the photo of every input pixel `[3, H, W]`, and where it is padding."""
     x, y, high = pixels.mul(255).round().long()
     high = high - 128
     return y + 256 * (high % 8), x + 256 * (high // 8), high < 0

@@ -218,7 +218,7 @@ def test_missing_file(tmp_path):
         load(f"torchvision:squeezenet1_1@{tmp_path / 'nowhere.pth'}")
 
 
-# -- torchvision itself ------------------------------------------------------------------------------
+# -- torchvision itself ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -244,5 +244,5 @@ def test_a_missing_torchvision_is_named(monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torchvision", None)
-    with pytest.raises(ModelError, match="not installed.*pip install torchvision"):
+    with pytest.raises(ModelError, match=r"not installed.*pip install torchvision"):
         load("torchvision:resnet18@none")

@@ -147,3 +147,9 @@ def test_a_step_that_only_looks_known_is_found_out(step, words):
 def test_the_result_is_plain_data():
     read = from_torchvision(CHAINS["v1"])
     assert read == ImagePreprocess(resize=70, crop=(64, 64), mean=tuple(MEAN), std=tuple(STD))
+
+
+def test_values_kept_as_float32_tensors_stay_readable():
+    chain = v1.Compose([v1.ToTensor(), v1.Normalize(torch.tensor(MEAN), torch.tensor(STD))])
+    read = from_torchvision(chain)
+    assert (list(read.mean), list(read.std)) == (MEAN, STD)

@@ -89,7 +89,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path):
 def test_a_whole_pickled_model_is_refused(tmp_path):
     path = tmp_path / "model.pth"
     torch.save(small(), path)
-    with pytest.raises(UnsafeFileError, match="save model.state_dict"):
+    with pytest.raises(UnsafeFileError, match=r"save model\.state_dict"):
         read_weights(path)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
@@ -13,8 +14,11 @@ import numpy as np
 import torch
 import torchvision
 from numpy.typing import NDArray
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
+
+from camkit import explain
 
 SIZE = (96, 128)
 PINNED = {"grad-cam": "1.5.7", "torchcam": "0.5.0", "captum": "0.9.0"}
@@ -40,6 +44,17 @@ def require(distribution: str) -> None:
     )
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """These images are too small for several; the setting is put back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def pictures(n: int, seed: int, size: tuple[int, int] = SIZE) -> Tensor:
     """Synthetic images `[n, 3, H, W]`, float64: smooth fields, a bright disc, some noise."""
     generator = torch.Generator().manual_seed(seed)
@@ -47,7 +62,7 @@ def pictures(n: int, seed: int, size: tuple[int, int] = SIZE) -> Tensor:
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
-    smooth = F.interpolate(normal(n, 3, 5, 7), size=size, mode="bicubic")
+    smooth = functional.interpolate(normal(n, 3, 5, 7), size=size, mode="bicubic")
     rows = torch.linspace(-1, 1, size[0], dtype=torch.float64)[:, None]
     columns = torch.linspace(-1, 1, size[1], dtype=torch.float64)
     centers = normal(n, 2, 1, 1, 1) / 3
@@ -129,7 +144,7 @@ def top_classes(net: nn.Module, x: Tensor) -> list[int]:
 def resize_and_scale(layers: Sequence[Tensor], size: tuple[int, ...]) -> Tensor:
     """The incumbent's picture of raw maps: ReLU, [0, 1], bilinear, mean over layers, [0, 1]."""
     resized = [
-        F.interpolate(unit(raw.clamp_min(0))[:, None], size=size, mode="bilinear")[:, 0]
+        functional.interpolate(unit(raw.clamp_min(0))[:, None], size=size, mode="bilinear")[:, 0]
         for raw in layers
     ]
     return unit(torch.stack(resized).mean(0))
@@ -196,3 +211,18 @@ def peer_picture(
     finally:
         cam.activations_and_grads.release()
     return picture
+
+
+def class_targets(classes: list[int]) -> list[Any]:
+    """The peer's spelling of class indices."""
+    return [ClassifierOutputTarget(index) for index in classes]
+
+
+def ours(net: nn.Module, x: Tensor, spec: str, target: Any, layers: list[str]) -> Any:
+    """Our explanation; its picture is what is compared."""
+    return explain(net, x, method=spec, target=target, layers=layers)
+
+
+def rest(index: int) -> Callable[[Tensor], Tensor]:
+    """Logit plus log-probability of a class."""
+    return lambda output: output[index] + functional.log_softmax(output, -1)[index]

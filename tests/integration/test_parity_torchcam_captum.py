@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 import torchcam.methods as peer
-from camkit import explain
 from captum.attr import LayerGradCam
 from torch import Tensor, nn
+
+from camkit import explain
 
 from .parity_helpers import (
     LAYERS,
     assert_live,
     network,
-        pictures,
+    one_thread,
+    pictures,
     relative_gap,
     require,
     shielded,
@@ -38,10 +41,11 @@ METHODS = {
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _the_pinned_releases() -> None:
+def _the_pinned_releases() -> Iterator[None]:
     require("torchcam")
     require("captum")
-    torch.set_num_threads(1)
+    with one_thread():
+        yield
 
 
 def torchcam_maps(

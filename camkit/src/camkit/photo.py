@@ -39,7 +39,7 @@ def open_photo(path: str | os.PathLike[str]) -> Image.Image:
     """
     path = Path(path)
     _check_exists(path)
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
@@ -51,7 +51,7 @@ def open_photo(path: str | os.PathLike[str]) -> Image.Image:
         raise UnsafeFileError(f"image {str(path)!r} is too large to be decoded: {error}") from error
     except (InputError, UnsafeFileError, MemoryError):
         raise
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise InputError(_unidentified(path)) from error
     # A damaged file can make a decoder raise almost anything.
     except Exception as error:
@@ -97,8 +97,8 @@ def _near_files(path: Path) -> str:
 def _check_size(path: Path, width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise UnsafeFileError(
-            f"image {str(path)!r} has {width} x {height} = {width * height:,} pixels, more than the "
-            f"limit of {MAX_PIXELS:,} that protects from decompression bombs; make it smaller first"
+            f"image {str(path)!r} has {width} x {height} = {width * height:,} pixels, more than "
+            f"the limit of {MAX_PIXELS:,} against decompression bombs; make it smaller first"
         )
 
 

@@ -1,8 +1,9 @@
 """Runs a model once and looks at every layer: which can be drawn, and which to explain by default.
 
-The default is the last layer that still has a picture (more than one position, learned parameters)
-and whose positions the score still depends on. The second condition is what rules out the end of a
-vision transformer, where only the class token reaches the answer.
+The default is the one a plugin names for the model family. Otherwise it is the last layer that
+still has a picture (more than one position, learned parameters, not a bare projection) and whose
+positions the score still depends on. The second condition is what rules out the end of a vision
+transformer, where only the class token reaches the answer.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ class _Seen:
             and self.parametric
             and self.edge is not None
             and self.spatial is not None
+            and not isinstance(self.module, nn.Linear)  # projections, such as queries and keys
             and math.prod(self.spatial) > 1
         )
 
@@ -111,9 +113,11 @@ def probe_layers(
     ran = sorted((one for one in seen if one.calls), key=lambda one: one.order)
     for one in ran:
         _read(one, plain, batch.image, registry, reshape)
-    explained = select(map_tensors(exact, result), output)
-    bound = _bind(target, explained, batch, registry)
-    chosen, reason = _choose(ran, explained, bound, batch.image)
+    chosen, reason = _known(registry.default_layer(plain, batch.image), ran)
+    if chosen is None:
+        explained = select(map_tensors(exact, result), output)
+        bound = _bind(target, explained, batch, registry)
+        chosen, reason = _choose(ran, explained, bound, batch.image)
     rows = tuple(_row(one, chosen) for one in ran)
     return LayerReport(rows, chosen.name, reason)
 
@@ -167,6 +171,11 @@ def _bind(
         clean = map_tensors(Tensor.detach, explained)
         request = as_target(target, clean, images, registry)
         return request.bind(clean, lambda inputs: clean)
+
+
+def _known(name: str | None, ran: Sequence[_Seen]) -> tuple[_Seen | None, str]:
+    found = next((one for one in ran if one.name == name), None)
+    return found, "the usual layer of this model family"
 
 
 def _choose(
@@ -231,6 +240,7 @@ def _spreads(one: _Seen, gradient: Tensor) -> bool:
 def _refuse_if_blind(one: _Seen, ran: Sequence[_Seen]) -> None:
     """Do not settle for an early layer only because later ones could not be read."""
     later = [r for r in ran if r.order > one.order and r.spatial is None and "tokens" in r.note]
+    later = [r for r in later if 4 * tensors(r.output)[0].shape[1] >= math.prod(one.spatial or ())]
     if len(later) > 2:
         raise LayerError(
             f"the last layer readable as a picture is {one.name!r}, but {len(later)} later ones "

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from camkit_core import default_registry, explain
 from torch import Tensor, nn
+
+from camkit_core import default_registry, explain
 
 
 def method_class(name: str) -> Any:

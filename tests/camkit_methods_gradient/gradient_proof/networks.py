@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 Score = Callable[[Tensor], Tensor]
 """Output of one image `[K]` to a scalar."""
@@ -129,14 +129,14 @@ class DeepNet(Split):
         self.fc = nn.Linear(8, CLASSES, bias=self.bias)
 
     def tail(self, a: Tensor) -> Tensor:
-        return self.fc(F.relu(self.conv(a)).flatten(2).mean(-1))
+        return self.fc(functional.relu(self.conv(a)).flatten(2).mean(-1))
 
 
 class SmoothNet(DeepNet):
     """As `DeepNet`, with curvature everywhere."""
 
     def tail(self, a: Tensor) -> Tensor:
-        return self.fc(F.softplus(self.conv(a)).flatten(2).mean(-1))
+        return self.fc(functional.softplus(self.conv(a)).flatten(2).mean(-1))
 
 
 class BnNet(DeepNet):
@@ -155,7 +155,7 @@ class BnNet(DeepNet):
         norm.running_var.copy_(torch.linspace(0.5, 2.0, CHANNELS))
 
     def tail(self, a: Tensor) -> Tensor:
-        return super().tail(F.relu(a))
+        return super().tail(functional.relu(a))
 
 
 class WallNet(Split):
@@ -263,7 +263,8 @@ def parts(net: Split, x: Tensor, targets: Sequence[int | Score]) -> Parts:
     scores = as_scores(targets)
 
     def total(a: Tensor) -> Tensor:
-        return torch.stack([score(row) for score, row in zip(scores, net.tail(a), strict=True)]).sum()
+        rows = zip(scores, net.tail(a), strict=True)
+        return torch.stack([score(row) for score, row in rows]).sum()
 
     with torch.no_grad():
         a = net.features(x)
@@ -277,7 +278,7 @@ def parts(net: Split, x: Tensor, targets: Sequence[int | Score]) -> Parts:
 
 def log_probability(index: int) -> Score:
     """Log-softmax of one class: a score with curvature on any network."""
-    return lambda output: F.log_softmax(output, -1)[index]
+    return lambda output: functional.log_softmax(output, -1)[index]
 
 
 def margin(index: int, other: int, share: float = 0.6) -> Score:

@@ -27,6 +27,22 @@ OWN = {
 }
 """Name and one-line help of every own command; its code is `camkit.cli.<name>:<name>`."""
 
+EXAMPLES = {
+    "explain": """Examples:
+  camkit explain cat.jpg --model torchvision:resnet50@none
+  camkit explain *.jpg --model net.py:build -m gradcam,layercam -t top3 -o out
+  camkit explain cat.jpg --model torchvision:vit_b_16@weights.pth -t tabby""",
+    "compare": """Example:
+  camkit compare cat.jpg --model net.py:build -m gradcam,eigencam -t cat -t dog""",
+    "layers": """Example:
+  camkit layers --model torchvision:resnet50@none""",
+    "methods": """Examples:
+  camkit methods
+  camkit methods gradcampp""",
+    "cite": """Example:
+  camkit cite gradcam hirescam > references.bib""",
+}
+
 _HELP = """Explain what a vision model looked at.
 
 Start with: camkit explain photo.jpg --model torchvision:resnet50@none
@@ -48,10 +64,15 @@ def run(argv: Sequence[str]) -> int:
 def build() -> App:
     """The application, with every command loaded on use only."""
     app = App(
-        name="camkit", help=_HELP, version=__version__, help_format="plaintext", version_flags="--version"
+        name="camkit",
+        help=_HELP,
+        version=__version__,
+        help_format="plaintext",
+        version_flags="--version",
     )
     for place, (name, summary) in enumerate(OWN.items()):
-        app.command(f"camkit.cli.{name}:{name}", name=name, help=summary, sort_key=place)
+        path, epilogue = f"camkit.cli.{name}:{name}", EXAMPLES.get(name)
+        app.command(path, name=name, help=summary, sort_key=place, help_epilogue=epilogue)
     for name, entry in _plugin_commands().items():
         app.command(entry.ref, name=name, help=entry.summary, group="Commands of plugins")
     return app

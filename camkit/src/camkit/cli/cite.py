@@ -15,7 +15,7 @@ _TALK = Talk()
 
 
 def cite(
-    names: Annotated[list[str], Parameter(help="Methods to cite.", negative="", name="METHOD")],
+    names: Annotated[list[str], Parameter(help="Methods to cite.", negative="", name="METHOD...")],
     /,
     *,
     talk: Talk = _TALK,

@@ -16,7 +16,7 @@ DEFAULT_METHODS = ("gradcam", "gradcampp", "hirescam", "layercam", "eigencam")
 
 
 def compare(
-    images: Annotated[list[Path], Parameter(help="Photos.", negative="")],
+    images: Annotated[list[Path], Parameter(name="IMAGES...", help="Photos.", negative="")],
     /,
     *,
     options: ExplainOptions,

@@ -12,7 +12,12 @@ from camkit.run.versions import camkit_versions, devices, library_versions
 from camkit_core import default_registry
 
 _TALK = Talk()
-_VARIABLES = ("CAMKIT_PLUGINS_ALLOW", "CAMKIT_PLUGINS_BLOCK", "CAMKIT_STRICT_PLUGINS", "CAMKIT_DEBUG")
+_VARIABLES = (
+    "CAMKIT_PLUGINS_ALLOW",
+    "CAMKIT_PLUGINS_BLOCK",
+    "CAMKIT_STRICT_PLUGINS",
+    "CAMKIT_DEBUG",
+)
 
 
 def doctor(*, talk: Talk = _TALK) -> int:

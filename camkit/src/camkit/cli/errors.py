@@ -71,10 +71,14 @@ def message(error: BaseException) -> str:
         return "interrupted"
     if isinstance(error, CycloptsError):
         error.verbose = False
-        return str(error) or type(error).__name__
+        return f"{error or type(error).__name__} See {_help(error)}"
     if isinstance(error, CamkitError):
         return str(error)
     return f"unexpected {type(error).__name__}: {error}; CAMKIT_DEBUG=1 shows where"
+
+
+def _help(error: CycloptsError) -> str:
+    return " ".join(["camkit", *(error.command_chain or ()), "--help"])
 
 
 def report(error: BaseException, verbosity: int = 0) -> int:

@@ -15,7 +15,7 @@ DEFAULT_METHODS = ("gradcam",)
 
 
 def explain(
-    images: Annotated[list[Path], Parameter(help="Photos.", negative="")],
+    images: Annotated[list[Path], Parameter(name="IMAGES...", help="Photos.", negative="")],
     /,
     *,
     options: ExplainOptions,

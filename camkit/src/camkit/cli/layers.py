@@ -12,8 +12,9 @@ from camkit.cli.terminal import Talk, cell, columns
 from camkit_core import default_registry
 
 if TYPE_CHECKING:
-    from camkit_core import LoadedModel, Prepared
     from rich.table import Table
+
+    from camkit_core import LoadedModel, Prepared
 
 _TALK = Talk()
 _SIDE = 256

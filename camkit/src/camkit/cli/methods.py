@@ -110,7 +110,9 @@ def _option(name: str, field: FieldInfo) -> dict[str, Any]:
     return {
         "name": name,
         "type": _type_name(field.annotation),
-        "default": "required" if field.is_required() else field.get_default(call_default_factory=True),
+        "default": "required"
+        if field.is_required()
+        else field.get_default(call_default_factory=True),
         "description": field.description or "",
     }
 

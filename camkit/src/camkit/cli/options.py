@@ -23,15 +23,11 @@ class ExplainOptions:
     model: Annotated[str, Parameter(group=_WHAT)]
     """torchvision:NAME with @none (random weights) or @FILE, or FILE.py:FACTORY for your own."""
 
-    method: Annotated[
-        tuple[str, ...], Parameter(alias="-m", group=_WHAT, show_default=False)
-    ] = ()
-    """Method, with options if you like: gradcampp:variant=grad-cam. Repeat it or separate by commas."""
+    method: Annotated[tuple[str, ...], Parameter(alias="-m", group=_WHAT, show_default=False)] = ()
+    """Method, options after a colon: gradcampp:variant=grad-cam. Repeatable, or comma separated."""
 
-    target: Annotated[
-        tuple[str, ...], Parameter(alias="-t", group=_WHAT, show_default=False)
-    ] = ()
-    """pred (what the model says, the default), top3, a class number, or a class name. Repeatable."""
+    target: Annotated[tuple[str, ...], Parameter(alias="-t", group=_WHAT, show_default=False)] = ()
+    """pred (what the model says, the default), top3, class number or class name. Repeatable."""
 
     layer: Annotated[tuple[str, ...], Parameter(alias="-l", group=_WHAT, show_default=False)] = ()
     """Layer such as layer4.-1; "camkit layers" lists them. Repeat to average. Default: found."""
@@ -39,9 +35,7 @@ class ExplainOptions:
     post: Annotated[str, Parameter(group=_HOW)] = "default"
     """Post-processing of raw maps."""
 
-    alpha: Annotated[
-        float | None, Parameter(group=_HOW, validator=Number(gte=0, lte=1))
-    ] = None
+    alpha: Annotated[float | None, Parameter(group=_HOW, validator=Number(gte=0, lte=1))] = None
     """Opacity of the heat map, 0 to 1."""
 
     colormap: Annotated[str | None, Parameter(group=_HOW)] = None
@@ -63,7 +57,7 @@ class ExplainOptions:
     """Folder for pictures, maps and results."""
 
     format: Annotated[tuple[str, ...], Parameter(group=_FILES, show_default=False)] = ()
-    """Files per explanation: png, npz, safetensors, json; separate by commas. Default: png,safetensors."""
+    """Comma separated: png, npz, safetensors, json. Default: png,safetensors."""
 
     overwrite: Annotated[bool, Parameter(group=_FILES, show_default=False)] = False
     """Replace the run that is in the folder."""

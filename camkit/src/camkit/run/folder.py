@@ -22,7 +22,8 @@ _LOGS = (RESULTS, FAILURES)
 class OutputFolder:
     """One run's folder. `run.json` is written last: where it is, the run is complete.
 
-    Nothing is created before the first file is written, so that a refused command leaves no trace.
+    An earlier run's files go when the first file of this one is complete, so that a command that
+    turns out to be wrong leaves everything as it was.
     """
 
     def __init__(self, path: Path, *, overwrite: bool) -> None:
@@ -33,7 +34,9 @@ class OutputFolder:
         """
         self.path = path
         self._begun = False
+        self._made: list[Path] = []
         self._logs: dict[str, IO[str]] = {}
+        self._waiting: list[tuple[str, str]] = []
         if path.exists() and not path.is_dir():
             raise Usage(f"--out {str(path)!r} is a file; name a folder")
         if (path / RUN).exists() and not overwrite:
@@ -56,20 +59,22 @@ class OutputFolder:
             draft = final.with_name(f".draft-{os.getpid()}-{final.name}")
             try:
                 yield draft
+                self._begin()
                 draft.replace(final)
             finally:
                 draft.unlink(missing_ok=True)
 
     def log(self, name: str, record: Mapping[str, Any]) -> None:
         """Append one line to a log; logs get their final name in `close`."""
-        with self._explained():
-            if name not in self._logs:
-                self._logs[name] = self._inside(f"{name}.part").open("w", encoding="ascii")
-            self._logs[name].write(dumps(record) + "\n")
-            self._logs[name].flush()
+        self._waiting.append((name, dumps(record)))
+        if self._begun:
+            self._write_waiting()
 
     def finish(self, record: Mapping[str, Any]) -> None:
-        """Close the logs and write the completion mark."""
+        """Write what is missing, and the completion mark last."""
+        with self._explained():
+            self._inside(RUN)
+            self._begin()
         self.close()
         with self.writing(RUN) as draft:
             draft.write_text(dumps(record, indent=2) + "\n", encoding="ascii")
@@ -81,25 +86,40 @@ class OutputFolder:
                 name, stream = self._logs.popitem()
                 stream.close()
                 (self.path / f"{name}.part").replace(self.path / name)
+        if not self._begun:
+            for folder in reversed(self._made):
+                with suppress(OSError):
+                    folder.rmdir()
 
     def _inside(self, relative: str) -> Path:
-        if not self._begun:
-            self._begun = True
-            self._begin()
         final = self.path / relative
         if not final.parent.resolve().is_relative_to(self.path.resolve()):
             raise UnsafeFileError(f"{relative!r} leads out of {str(self.path)!r}; refused")
+        missing = [step for step in (final.parent, *final.parent.parents) if not step.exists()]
         final.parent.mkdir(parents=True, exist_ok=True)
+        self._made.extend(reversed(missing))
         return final
 
     def _begin(self) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
+        if self._begun:
+            return
         # First the mark: a folder whose files are being replaced is not a finished run.
         (self.path / RUN).unlink(missing_ok=True)
         for name in _LOGS:
             for log in (self.path / name, self.path / f"{name}.part"):
                 self._remove_files_of(log)
                 log.unlink(missing_ok=True)
+        self._begun = True
+        self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        with self._explained():
+            for name, line in self._waiting:
+                if name not in self._logs:
+                    self._logs[name] = (self.path / f"{name}.part").open("w", encoding="ascii")
+                self._logs[name].write(line + "\n")
+                self._logs[name].flush()
+            self._waiting.clear()
 
     def _remove_files_of(self, log: Path) -> None:
         """Delete what an earlier run in this folder says it wrote, and nothing else."""

@@ -28,7 +28,9 @@ def pick_device(word: str) -> torch.device:
     name, _, number = word.partition(":")
     if word == "cpu" or (name == "cuda" and (not number or number.isdigit())):
         if name == "cuda" and int(number or 0) >= count:
-            raise Usage(f"--device {word!r}: this machine has {count} CUDA devices; use cpu or auto")
+            raise Usage(
+                f"--device {word!r}: this machine has {count} CUDA devices; use cpu or auto"
+            )
         return torch.device(word)
     raise Usage(f"--device {word!r} is not one of auto, cpu, cuda, cuda:N")
 
@@ -49,7 +51,9 @@ def load(registry: Registry, spec: str, device: torch.device, seed: int) -> Load
         raise
     # A factory is the user's code and may raise anything.
     except Exception as error:
-        raise ModelError(f"model {spec!r} failed to load: {type(error).__name__}: {error}") from error
+        raise ModelError(
+            f"model {spec!r} failed to load: {type(error).__name__}: {error}"
+        ) from error
     return dataclasses.replace(loaded, model=loaded.model.to(device).eval())
 
 
@@ -76,7 +80,7 @@ def fingerprint(model: nn.Module) -> str:
         if isinstance(value, torch.Tensor):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)};".encode())
             flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            digest.update(memoryview(flat.numpy()))
+            digest.update(flat.numpy().data)
     return digest.hexdigest()
 
 

@@ -15,6 +15,7 @@ from camkit_core import Prepared
 
 if TYPE_CHECKING:
     import torch
+
     from camkit_core import LoadedModel
 
 

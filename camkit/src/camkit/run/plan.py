@@ -16,6 +16,7 @@ from camkit_core import default_registry
 
 if TYPE_CHECKING:
     import torch
+
     from camkit.cli.terminal import Talk
     from camkit_core import Registry
 

@@ -66,9 +66,7 @@ class Meter:
     def _line(self, position: float) -> str:
         rate = position / (time.monotonic() - self._started)
         left = (self._total - position) / rate if rate else float("inf")
-        return (
-            f"{self._done} of {self._total} photos, {rate:.2g} photos/s, about {left:.0f} s left"
-        )
+        return f"{self._done} of {self._total} photos, {rate:.2g} photos/s, about {left:.0f} s left"
 
 
 def _bar() -> Progress:

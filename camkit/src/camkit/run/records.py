@@ -56,7 +56,12 @@ def result(
 def failure(path: object, error: Exception) -> dict[str, Any]:
     """One row: an image that could not be explained, and why."""
     message = " ".join(str(error).split())
-    return {"type": "failure", "image": str(path), "error": type(error).__name__, "message": message}
+    return {
+        "type": "failure",
+        "image": str(path),
+        "error": type(error).__name__,
+        "message": message,
+    }
 
 
 def method(spec: str, one: Explanation) -> dict[str, Any]:

@@ -65,7 +65,9 @@ class Summary:
 
 
 def _describe(path: Path, rows: Sequence[Mapping[str, Any]], out: Path) -> list[str]:
-    said = " · ".join(f"{p['name']} {_percent(p['probability'])}" for p in rows[0]["predictions"][:3])
+    said = " · ".join(
+        f"{p['name']} {_percent(p['probability'])}" for p in rows[0]["predictions"][:3]
+    )
     lines = [str(path), f"  the model says   {said or 'nothing that reads as classes'}"]
     shown: set[str] = set()
     for (label, word, where), same in _grouped(rows).items():

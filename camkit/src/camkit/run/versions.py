@@ -27,7 +27,9 @@ def devices() -> list[str]:
     """Devices `--device` accepts on this machine, with their names."""
     import torch
 
-    names = [f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())]
+    names = [
+        f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())
+    ]
     return [f"cpu ({torch.get_num_threads()} threads)", *names]
 
 

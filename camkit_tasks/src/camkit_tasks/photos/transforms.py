@@ -150,8 +150,15 @@ def _normalize(reader: _Reader, step: Any) -> None:
 def _set_normal(reader: _Reader, mean: Any, std: Any) -> None:
     channels = 1 if reader.settings.get("gray") else 3
     for name, values in (("mean", mean), ("std", std)):
-        numbers = torch.as_tensor(values, dtype=torch.float64).flatten().tolist()
+        numbers = [_shortest(value) for value in torch.as_tensor(values).flatten().tolist()]
         reader.settings[name] = tuple(numbers * channels if len(numbers) == 1 else numbers)
+
+
+def _shortest(value: float) -> float:
+    """The shortest decimal with the same float32: 0.485, not 0.48500001430511475."""
+    exact = torch.tensor(value, dtype=torch.float32)
+    texts = (float(f"{value:.{digits}g}") for digits in range(1, 10))
+    return next((t for t in texts if torch.tensor(t, dtype=torch.float32) == exact), value)
 
 
 def _preset(reader: _Reader, step: Any) -> None:

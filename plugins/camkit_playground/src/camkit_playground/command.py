@@ -10,14 +10,14 @@ from cyclopts import Parameter
 
 def demo(
     *,
-    out: Annotated[Path, Parameter(alias="-o", help="Folder for the photo and the pictures.")] = Path(
-        "camkit_demo"
-    ),
+    out: Annotated[
+        Path, Parameter(alias="-o", help="Folder for the photo and the pictures.")
+    ] = Path("camkit_demo"),
 ) -> int:
-    """Explain scikit-image's cat photo with a ResNet-50 by several methods. Nothing is downloaded."""
-    from camkit_core import default_registry
+    """Explain scikit-image's cat photo by several methods; nothing is downloaded."""
     from rich.console import Console
 
+    from camkit_core import default_registry
     from camkit_playground.demonstration import demonstrate
 
     console = Console(stderr=True, highlight=False, markup=False)

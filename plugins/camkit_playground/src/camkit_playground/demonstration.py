@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from camkit_core import Comparison, LoadedModel, OptionError, Registry, class_scores, compare
 from PIL import Image
+
+from camkit_core import Comparison, LoadedModel, OptionError, Registry, class_scores, compare
 
 MODEL = "torchvision:resnet50@none"
 
@@ -85,7 +86,7 @@ def _installed(registry: Registry) -> list[str]:
 def _photo() -> Image.Image:
     from skimage.data import chelsea
 
-    return Image.fromarray(chelsea())
+    return Image.fromarray(chelsea())  # type: ignore[no-untyped-call]
 
 
 def _load(registry: Registry, spec: str) -> LoadedModel:
