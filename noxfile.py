@@ -45,12 +45,21 @@ class Distribution:
         return self.name.replace("-", "_")
 
     @property
+    def test_needs(self) -> list[str]:
+        """What its tests need besides it; `itself[extra]` asks for one of its own extras."""
+        return list(nox.project.dependency_groups(self.pyproject, "test"))
+
+    @property
     def requires(self) -> set[str]:
-        """Names of the distributions it declares, extras aside."""
-        found = (
-            re.match(r"[\w.-]+", line) for line in self.pyproject["project"].get("dependencies", [])
-        )
-        return {match[0] for match in found if match}
+        """Names of the distributions it declares, extras as far as its tests ask for them."""
+        project, lines = self.pyproject["project"], []
+        for extra, needs in project.get("optional-dependencies", {}).items():
+            lines += needs if f"{self.name}[{extra}]" in self.test_needs else []
+        return {_name(line) for line in [*project["dependencies"], *lines]}
+
+
+def _name(requirement: str) -> str:
+    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
 
 
 def _discover() -> dict[str, Distribution]:
@@ -99,7 +108,7 @@ def built(session: nox.Session) -> None:
     """The wheels in a fresh environment, every distribution's tests from outside the checkout."""
     files = {dist.name: _wheel(dist) for dist in ALL.values()}
     session.install(
-        *_as_given(session),
+        *_as_given(session, ALL.values()),
         *(str(file) for name, file in files.items() if name != "camkit"),
         f"camkit[all] @ {files['camkit'].as_uri()}",
         *_test_needs(ALL.values()),
@@ -158,22 +167,23 @@ def _install(
 ) -> None:
     """Install distributions by path, together, so that siblings satisfy one another."""
     paths: list[str] = []
-    for dist in dists:
+    chosen = list(dists)
+    for dist in chosen:
         extras = dist.pyproject["project"].get("optional-dependencies", {})
         wanted = f"[{extra}]" if extra in extras else ""
         paths += ["--editable"] * editable + [f"{dist.folder}{wanted}"]
-    session.install(*_as_given(session), *paths, *others)
+    session.install(*_as_given(session, chosen), *paths, *others)
 
 
 def _install_with_peers(session: nox.Session) -> None:
     _install(session, ALL.values(), *_test_needs(ALL.values()), *_group("peers"), editable=True)
 
 
-def _as_given(session: nox.Session) -> list[str]:
+def _as_given(session: nox.Session, dists: Iterable[Distribution]) -> list[str]:
     """Options of uv so that it installs the given paths, built anew, and no workspace member."""
     if session.venv_backend != "uv":
         return []
-    return ["--no-sources", *(f"--reinstall-package={name}" for name in ALL)]
+    return ["--no-sources", *(f"--reinstall-package={dist.name}" for dist in dists)]
 
 
 def _family(dist: Distribution) -> list[Distribution]:
@@ -191,8 +201,7 @@ def _group(name: str) -> list[str]:
 
 
 def _test_needs(dists: Iterable[Distribution]) -> list[str]:
-    needs = (nox.project.dependency_groups(dist.pyproject, "test") for dist in dists)
-    return sorted({line for group in needs for line in group})
+    return sorted({line for dist in dists for line in dist.test_needs})
 
 
 # -- proofs --------------------------------------------------------------------------------------

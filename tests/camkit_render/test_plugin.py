@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -35,8 +37,7 @@ def test_entries_are_what_they_say():
     }
     for entry in entries:
         module, _, attribute = entry.ref.partition(":")
-        __import__(module)
-        kind = getattr(sys.modules[module], attribute)
+        kind = getattr(import_module(module), attribute)
         assert kind.name == entry.name
         assert entry.summary
         assert entry.suffixes == ((f".{entry.name}",) if entry.kind == "writer" else ())
@@ -52,8 +53,6 @@ def test_public_names_exist():
 
 def test_explanations_show_and_save_themselves(make, tmp_path):
     """Through the registry of an installed package, as users do."""
-    import dataclasses
-
     registry = Registry(plugins=[])
     assert registry.has("renderer", "overlay"), registry.problems
     explanation = dataclasses.replace(make(torch.rand(1, 8, 8)), registry=registry)

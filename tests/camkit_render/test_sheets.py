@@ -85,6 +85,15 @@ def test_a_batch_gives_one_row_per_image_with_its_own_photo(make, noise_photo):
     assert [target_label(explanation, row) for row in (0, 1)] == ["tabby", "tiger"]
 
 
+def test_rows_of_one_image_stay_together(make):
+    """Explanations come one target after the other; the grid shows one image after the other."""
+    given = [make(warm(seed, rows=2), label=f"class {seed}") for seed in (1, 2)]
+    sheet = Grid()(given, size=SIZE)
+    tops = [find(sheet, alone(given[target][row]))[0][0] for row in (0, 1) for target in (0, 1)]
+    assert tops == sorted(tops)
+    assert len(set(tops)) == 4
+
+
 def test_explanations_of_different_calls_line_up_by_their_input(make, picture):
     other = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(99))
     first = make(warm(1), method="gradcam")

@@ -36,6 +36,11 @@ def test_hostile_label_is_shown_as_what_it_is():
     assert (image < 128).any()
 
 
+def test_invisible_characters_are_written_out_even_if_the_font_has_them(monkeypatch):
+    monkeypatch.setattr("camkit_render.text._has", lambda *_: True)
+    assert FACE.clean("a\u202eb\u200bc\ud800\u732b") == "a\\u202eb\\u200bc\\ud800\u732b"
+
+
 def test_what_fits_is_kept_whole():
     label = "the quick brown fox jumps over the lazy dog again and again"
     lines = FACE.wrap(label, 120, 9)

@@ -142,6 +142,17 @@ def test_same_explanation_same_bytes(explanation, tmp_path, suffix):
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
+def test_bytes_do_not_depend_on_the_order_of_parameters(make, tmp_path):
+    for name, parameters in (("a", {"x": 1, "y": 2}), ("b", {"y": 2, "x": 1})):
+        JsonWriter()(make(torch.ones(1, 2, 2), parameters=parameters), tmp_path / f"{name}.json")
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+def test_a_record_with_nan_is_never_written():
+    with pytest.raises(ValueError, match="JSON"):
+        to_json({"x": float("nan")})
+
+
 def test_parameters_of_any_kind_have_one_form():
     class Color(enum.Enum):
         RED = "red"

@@ -111,8 +111,20 @@ def _gradient_size(net: nn.Module, layer: nn.Module, x: Tensor) -> float:
 
 
 def network(name: str) -> nn.Module:
-    """A fresh copy of a seeded, calibrated torchvision network in float64."""
-    return copy.deepcopy(_prepared(name))
+    """A fresh copy of a seeded, calibrated torchvision network in float64.
+
+    Large linear layers (a gigabyte in VGG) are frozen and shared between the copies; a test may
+    change the last one.
+    """
+    prepared = _prepared(name)
+    last = classifier(prepared)
+    shared = [
+        parameter
+        for module in prepared.modules()
+        if isinstance(module, nn.Linear) and module is not last
+        for parameter in module.parameters()
+    ]
+    return copy.deepcopy(prepared, {id(p): p.requires_grad_(False) for p in shared})
 
 
 class Copy(nn.Module):
@@ -128,7 +140,7 @@ def shielded(net: nn.Module, layer: str) -> tuple[nn.Module, str]:
 
     Whatever works in place after the layer works on the copy.
     """
-    twin = copy.deepcopy(net)
+    twin = copy.deepcopy(net, {id(p): p for p in net.parameters()})
     parent, _, child = layer.rpartition(".")
     module = twin.get_submodule(layer)
     setattr(twin.get_submodule(parent), child, nn.Sequential(module, Copy()))

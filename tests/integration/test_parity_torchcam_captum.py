@@ -68,8 +68,10 @@ def test_torchcam(spec: str, name: str, batch: int, depth: int) -> None:
     classes = top_classes(net, x)
     ours = explain(net, x, method=spec, target=classes, layers=layers)
     theirs = torchcam_maps(METHODS[spec], net, layers, x, classes)
+    # torchcam adds 1e-8 to the sum of activations, which may cancel to little more
+    tolerance = 1e-4 if spec == "xgradcam" else CLOSE
     for layer, map_ in zip(layers, theirs, strict=True):
-        assert relative_gap(ours.raw[layer].clamp_min(0), map_) < CLOSE
+        assert relative_gap(ours.raw[layer].clamp_min(0), map_) < tolerance
 
 
 @pytest.mark.parametrize("batch", [1, 3])

@@ -320,8 +320,13 @@ class _Call:
         self.needs = reduce(or_, (method.needs for _, method in methods), Need.NONE)
         _check_provided([method for _, method in methods])
         self.extra_forwards = 0
+        self._cards: dict[int, tuple[str, str, Mapping[str, Any]]] = {}
 
     def run(self) -> dict[tuple[Any, int], Explanation]:
+        with torch.inference_mode(False), torch.no_grad():
+            return self._run()
+
+    def _run(self) -> dict[tuple[Any, int], Explanation]:
         self.session = self._session()
         self._bind()
         for done, job in enumerate(self.jobs, start=1):
@@ -414,30 +419,36 @@ class _Call:
                 f"method {job.method.name} returned {shape} at {layer or 'all layers'}; a raw map "
                 f"is [N, *S] with N = {len(image)} and {image.ndim - 2} spatial axes"
             )
-        return raw.detach()
+        return raw.detach().clone()  # a result owns its memory, also where rows were expanded
 
     def _finish(self) -> None:
-        """Judge and post-process all maps of equal shape together."""
+        """Judge all maps of equal shape together, then draw each."""
         groups: dict[Any, list[_Job]] = {}
         for job in self.jobs:
             key = tuple((name, raw.shape, raw.dtype) for name, raw in job.raw.items())
             groups.setdefault(key, []).append(job)
-        images, size = len(self.inputs.image), self.inputs.image.shape[2:]
         with self.session.arithmetic(grad=False):
+            self._judge_scores()
             for jobs in groups.values():
-                layers = list(jobs[0].raw)
-                stacked = [torch.cat([job.raw[layer] for job in jobs]) for layer in layers]
-                extents = ranges(stacked)
-                maps = self.post(stacked, size)
-                for position, job in enumerate(jobs):
-                    part = slice(position * images, (position + 1) * images)
-                    job.maps = maps[part].clone() if len(jobs) > 1 else maps
-                    self._judge(job, layers, [pairs[part] for pairs in extents])
+                self._judge(jobs)
+            for job in self.jobs:
+                job.maps = self.post(list(job.raw.values()), self.inputs.image.shape[2:])
 
-    def _judge(self, job: _Job, layers: list[str], extents: Any) -> None:
-        if not is_finite(extents):
-            refuse(self.session, job.target, job.method.name)
-        job.issues += issues_of(layers, [job.raw[layer] for layer in layers], extents)
+    def _judge_scores(self) -> None:
+        scores = [self.session.score(target) for target in range(len(self.targets))]
+        if not bool(torch.isfinite(torch.stack(scores)).all()):
+            bad = next(t for t, score in enumerate(scores) if not torch.isfinite(score).all())
+            refuse(self.session, bad, self.jobs[0].method.name)
+
+    def _judge(self, jobs: list[_Job]) -> None:
+        layers, images = list(jobs[0].raw), len(self.inputs.image)
+        extents = ranges([torch.cat([job.raw[layer] for job in jobs]) for layer in layers])
+        for position, job in enumerate(jobs):
+            part = slice(position * images, (position + 1) * images)
+            mine = [pairs[part] for pairs in extents]
+            if not is_finite(mine):
+                refuse(self.session, job.target, job.method.name)
+            job.issues += issues_of(layers, list(job.raw.values()), mine)
 
     def _explanation(self, job: _Job) -> Explanation:
         assert job.maps is not None
@@ -463,13 +474,20 @@ class _Call:
         labels = tuple(names[index] for index in info.classes.tolist())
         return dataclasses.replace(info, labels=labels, label=", ".join(dict.fromkeys(labels)))
 
+    def _card(self, method: Method) -> tuple[str, str, Mapping[str, Any]]:
+        """Distribution, version and parameters, looked up once per method."""
+        if id(method) not in self._cards:
+            origin = _origin(method, self.explainer.registry)
+            self._cards[id(method)] = (*origin, _parameters(method))
+        return self._cards[id(method)]
+
     def _provenance(self, job: _Job, info: TargetInfo) -> Provenance:
         session, image = self.session, self.inputs.image
-        package, version = _origin(job.method, self.explainer.registry)
+        package, version, parameters = self._card(job.method)
         layers = () if INPUT in job.raw else self._names
         return Provenance(
             method=job.method.name,
-            parameters=_parameters(job.method),
+            parameters=parameters,
             package=package,
             version=version,
             core_version=__version__,
@@ -480,9 +498,9 @@ class _Call:
             dtype=str(image.dtype).removeprefix("torch."),
             device=str(image.device),
             input_shape=tuple(image.shape),
-            post=self.post.describe(),
-            forwards=session.forwards + self.extra_forwards,
-            backwards=session.backwards,
+            post=self.post.description,
+            forwards=session.tally.forwards + self.extra_forwards,
+            backwards=session.tally.backwards,
             notes=tuple(session.done.notes),
         )
 

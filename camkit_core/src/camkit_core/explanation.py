@@ -66,7 +66,7 @@ class Explanation:
         raw: per layer (or `"input"`), the method's signed map `[N, *S_layer]`, never rescaled.
         score: what the target scored for each image, `[N]`.
         output: the model's output, as the model returned it.
-        inputs: the image tensor that was explained.
+        inputs: the image tensor that was explained (not a copy).
         target: what was explained.
         provenance: how to repeat it.
         issues: what a reader must know (empty maps, 1x1 layers, ...).

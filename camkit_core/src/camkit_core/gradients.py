@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-_CHUNK_BYTES = 2**26
+_CHUNK_BYTES = 3 * 2**22  # larger blocks spend their time on fresh memory pages
 _HEAVY = ("Convolution", "Attention", "Bmm", "Conv", "Rnn", "Fft")
 _MAX_NODES = 200
 
-Score = Callable[[int], Tensor]
+Scores = Callable[[Sequence[int]], list[Tensor]]
+
+
+@dataclass(slots=True)
+class Tally:
+    """Passes of one call, shared by everything that makes them."""
+
+    forwards: int = 0
+    backwards: int = 0
 
 
 class Gradients:
@@ -22,21 +31,25 @@ class Gradients:
     Where the part of the model behind the leaves is light, several targets share one batched pass;
     behind convolutions or attention a loop is as fast and needs less memory.
 
-    Attributes:
-        backwards: passes made so far.
     """
 
     def __init__(
-        self, score: Score, leaves: Sequence[Tensor], targets: int, *, double: bool = False
+        self,
+        scores: Scores,
+        leaves: Sequence[Tensor],
+        targets: int,
+        tally: Tally,
+        *,
+        double: bool = False,
     ) -> None:
-        """`score(t)` gives the scores of target t, attached to the graph."""
-        self._score = score
+        """`scores(targets)` gives the scores of each of them, attached to the graph."""
+        self._scores = scores
         self._leaves = list(leaves)
         self._targets = targets
         self._double = double
         self._batched = targets > 1 and not double
         self._ready: dict[int, list[Tensor | None]] = {}
-        self.backwards = 0
+        self._tally = tally
 
     def rebase(self, leaves: Sequence[Tensor]) -> None:
         """Continue with the leaves of another pass through the same model."""
@@ -55,7 +68,7 @@ class Gradients:
         gradient, at = self.of(target)[leaf], self._leaves[leaf]
         if gradient is None or not gradient.requires_grad:
             return torch.zeros_like(at)
-        self.backwards += 1
+        self._tally.backwards += 1
         with torch.enable_grad():
             (found,) = torch.autograd.grad(
                 gradient, at, grad_outputs=vector, retain_graph=True, allow_unused=True
@@ -63,7 +76,7 @@ class Gradients:
         return torch.zeros_like(at) if found is None else found
 
     def _compute(self, target: int) -> dict[int, list[Tensor | None]]:
-        first = self._score(target)
+        (first,) = self._scores([target])
         if self._batched and _is_light(first, self._leaves):
             block = range(target, min(self._targets, target + self._chunk()))
             found = self._together(first, block)
@@ -73,7 +86,7 @@ class Gradients:
         return {target: self._alone(first, target)}
 
     def _alone(self, score: Tensor, target: int) -> list[Tensor | None]:
-        self.backwards += 1
+        self._tally.backwards += 1
         last = target == self._targets - 1
         found = torch.autograd.grad(
             score,
@@ -86,11 +99,11 @@ class Gradients:
         return list(found)
 
     def _together(self, first: Tensor, block: range) -> dict[int, list[Tensor | None]] | None:
+        rest = self._scores(block[1:])
         with torch.enable_grad():
-            rest = [self._score(target).sum() for target in block[1:]]
-            scores = torch.stack([first.sum(), *rest])
+            scores = torch.stack([first, *rest]).sum(1)
         seeds = torch.eye(len(block), dtype=scores.dtype, device=scores.device)
-        self.backwards += 1
+        self._tally.backwards += 1
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # vmap's note on slow operators
@@ -124,7 +137,7 @@ def _is_light(score: Tensor, leaves: Sequence[Tensor]) -> bool:
         if node is None or node in seen or id(node) in stop:
             continue
         seen.add(node)
-        if len(seen) > _MAX_NODES or any(word in node.name() for word in _HEAVY):
+        if len(seen) > _MAX_NODES or any(word in type(node).__name__ for word in _HEAVY):
             return False
         todo.extend(parent for parent, _ in node.next_functions)
     return True

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from camkit_core.errors import NonFiniteError
 from camkit_core.explanation import Issue
 from camkit_core.inputs import ModelInputs
+from camkit_core.post import rounding
 from camkit_core.session import Session
 from camkit_core.shadow import Shadow
 from camkit_core.tree import floating
@@ -48,7 +49,8 @@ def issues_of(layers: Sequence[str], maps: Sequence[Tensor], extents: Ranges) ->
         if math.prod(raw.shape[1:]) == 1:
             issues.append(Issue("no_localisation", _ONE_POSITION, layer=layer))
             continue
-        kinds = [_kind(low, high) for low, high in pairs]
+        noise = rounding(raw.dtype)
+        kinds = [_kind(low, high, noise) for low, high in pairs]
         for code, message in _EMPTY.items():
             images = tuple(image for image, kind in enumerate(kinds) if kind == code)
             if images:
@@ -56,9 +58,9 @@ def issues_of(layers: Sequence[str], maps: Sequence[Tensor], extents: Ranges) ->
     return issues
 
 
-def _kind(low: float, high: float) -> str:
-    if low == high:
-        return "all_zero" if low == 0 else "constant"
+def _kind(low: float, high: float, noise: float) -> str:
+    if high - low <= noise * max(abs(low), abs(high)):
+        return "all_zero" if low == high == 0 else "constant"
     return "all_negative" if high <= 0 else ""
 
 

@@ -88,10 +88,10 @@ class _Swap:
 def _collect(session: Session, target: int, rows: Rows, chunk: Any) -> Tensor:
     size = session.batch_size or _ROWS_PER_FORWARD
     planned = -(-len(rows) // size)
-    if session.budget is not None and session.forwards + planned > session.budget:
+    if session.budget is not None and session.tally.forwards + planned > session.budget:
         raise BudgetError(
             f"{len(rows)} rows take {planned} forwards of {size} rows, with "
-            f"{session.forwards} done already, but budget={session.budget}; raise it, raise "
+            f"{session.tally.forwards} done already, but budget={session.budget}; raise it, raise "
             "batch_size, or choose a cheaper method (see `camkit methods`)"
         )
     found = list(_chunks(session, target, rows, chunk, size))
@@ -103,25 +103,27 @@ def _chunks(session: Session, target: int, rows: Rows, chunk: Any, size: int) ->
     with torch.inference_mode(False), torch.no_grad():
         for start in range(0, len(rows), size):
             part = slice(start, min(start + size, len(rows)))
-            output = chunk(rows[part], owners[part])
-            session.forwards += 1
+            with session.autocast():
+                output = chunk(rows[part], owners[part])
+            session.tally.forwards += 1
             selected = select(map_tensors(exact, output), session.selector)
             yield bound(selected, owners[part])
 
 
 def recapture(session: Session, inputs: Tensor) -> Session:
     """The same layers, reshapes and bound targets on other images (same batch size)."""
-    again = Session(
-        session.model,
-        session.inputs.with_image(inputs.to(session.image.dtype)),
-        session.layers,
-        session.needs,
-        session.registry,
-        selector=session.selector,
-        batch_size=session.batch_size,
-        budget=session.budget,
-    )
+    with session.autocast():
+        again = Session(
+            session.model,
+            session.inputs.with_image(inputs.to(session.image.dtype)),
+            session.layers,
+            session.needs,
+            session.registry,
+            selector=session.selector,
+            batch_size=session.batch_size,
+            budget=session.budget,
+            tally=session.tally,
+        )
     again.reshapes = session.reshapes
     again.adopt(session.bound)
-    session.forwards += again.forwards
     return again

@@ -1,13 +1,13 @@
 """From raw maps to display maps: explicit steps, in order, in torch.
 
-Every step takes the maps of all layers, `[B, *S_layer]` each, and the input's spatial size; it must
-treat every row on its own, because rows of several methods and targets are processed together.
+Every step takes the maps of all layers, `[N, *S_layer]` each, and the input's spatial size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import torch
@@ -83,7 +83,7 @@ class Post:
     steps: tuple[Step, ...] = field(default=())
 
     def __call__(self, maps: Maps, size: Sequence[int]) -> Tensor:
-        """Display maps `[B, *size]`.
+        """Display maps `[N, *size]`.
 
         Raises:
             OptionError: the steps did not end in one map of the input's size.
@@ -98,7 +98,8 @@ class Post:
             )
         return maps[0]
 
-    def describe(self) -> tuple[str, ...]:
+    @cached_property
+    def description(self) -> tuple[str, ...]:
         """The steps as text, for the provenance."""
         return tuple(
             repr(step) if hasattr(step, "__dataclass_fields__") else _name(step)
@@ -137,18 +138,22 @@ def _name(step: Callable[..., Any]) -> str:
     return getattr(step, "__name__", type(step).__name__)
 
 
+def rounding(dtype: torch.dtype) -> float:
+    """Relative variation that is rounding, not a pattern: stretching it would draw noise."""
+    return 64 * torch.finfo(dtype).eps
+
+
 def _minmax(maps: Tensor) -> Tensor:
     axes = tuple(range(1, maps.ndim))
     low, high = maps.amin(axes, keepdim=True), maps.amax(axes, keepdim=True)
     span, scale = high - low, torch.maximum(high.abs(), low.abs())
-    # Rounding makes a constant map vary in the last digits; stretching that would draw noise.
-    flat = span <= 8 * torch.finfo(maps.dtype).eps * scale
-    return torch.where(flat, 0.0, (maps - low) / torch.where(flat, 1.0, span))
+    flat = span <= rounding(maps.dtype) * scale
+    return (maps - low).div_(torch.where(flat, torch.inf, span))
 
 
 def _by_max(maps: Tensor) -> Tensor:
     top = maps.abs().amax(tuple(range(1, maps.ndim)), keepdim=True)
-    return maps / torch.where(top == 0, 1.0, top)
+    return maps / torch.where(top == 0, torch.inf, top)
 
 
 def _resize(maps: Tensor, size: Sequence[int]) -> Tensor:

@@ -26,7 +26,7 @@ from camkit_core.errors import CamkitError, CaptureError
 from camkit_core.inputs import ModelInputs, check_batch, diagnose
 from camkit_core.layers import Layer
 from camkit_core.shadow import Shadow
-from camkit_core.tree import map_tensors, tensors
+from camkit_core.tree import floating, map_tensors, tensors
 
 _ACTIVE: ContextVar[object] = ContextVar("camkit_active_recorder", default=None)
 
@@ -95,6 +95,9 @@ def run(model: nn.Module, inputs: ModelInputs, plan: Plan, *, keep_grad: bool = 
         output, image = _on_shadow(model, inputs, plan, recorder, keep_grad)
         done += 1
         notes.append("a captured output shares memory that was written later, so a copy was kept")
+    if recorder.rewritten():
+        done += 1
+        _check_same(model, inputs, output, recorder.rewritten())
     return Pass(output, image, recorder.kept, recorder.linear, notes, done)
 
 
@@ -106,6 +109,7 @@ class _Recorder:
         self.linear: list[LinearCall] = []
         self._calls: Counter[str] = Counter()
         self._versions: list[tuple[Tensor, int]] = []
+        self._returned: list[tuple[str, Tensor, int]] = []
         self._wanted = {(layer.path, layer.call or 0): layer for layer in plan.layers}
 
     def attach(
@@ -153,6 +157,10 @@ class _Recorder:
         """Whether something wrote into a kept tensor after it was kept."""
         return any(tensor._version != version for tensor, version in self._versions)
 
+    def rewritten(self) -> str:
+        """A layer whose output shared memory that was written later under another name."""
+        return next((name for name, t, version in self._returned if t._version != version), "")
+
     def _hook(self, path: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         if _ACTIVE.get() is not self:
             return None
@@ -164,6 +172,11 @@ class _Recorder:
         if self.plan.gradients:
             torch.set_grad_enabled(True)
         shared = {_storage(tensor) for tensor in tensors((args, kwargs))}
+        self._returned += [
+            (layer.name, tensor, tensor._version)
+            for tensor in floating(output)
+            if _storage(tensor) in shared and not tensor.is_inference()
+        ]
         kept = map_tensors(lambda tensor: self._keep(tensor, shared), output)
         self.kept[layer.name] = kept
         return map_tensors(lambda t: t.clone() if torch.is_floating_point(t) else t, kept)
@@ -186,6 +199,23 @@ class _Recorder:
     def _note_linear(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
         if _ACTIVE.get() is self and args and isinstance(output, Tensor):
             self.linear.append(LinearCall(name, module, args[0].detach(), output.detach()))
+
+
+def _check_same(model: nn.Module, inputs: ModelInputs, output: Any, layer: str) -> None:
+    """A clone handed on misses what the model writes through another name: compare outputs.
+
+    Raises:
+        CaptureError: the plain model answers differently.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        plain = inputs.call(Shadow(model, []).root)
+    pairs = zip(tensors(plain), tensors(output), strict=True)
+    if not all(torch.equal(wanted, found.detach()) for wanted, found in pairs):
+        raise CaptureError(
+            f"layer {layer!r} returns its input under another name, and the model writes to that "
+            "memory later, so the layer cannot be cut out of the computation; choose the layer "
+            "before or behind it"
+        )
 
 
 def is_linear(module: nn.Module) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,14 @@ from camkit_core.tree import describe, floating, map_tensors
 
 if TYPE_CHECKING:
     from camkit_core.registry import Registry
+
+_CHANNELS_FIRST = (
+    nn.modules.conv._ConvNd,
+    nn.modules.batchnorm._BatchNorm,
+    nn.modules.instancenorm._InstanceNorm,
+    nn.modules.pooling._MaxPoolNd,
+    nn.GroupNorm,
+)
 
 ReshapeRequest = Reshape | Callable[[Any], Tensor] | str | None
 
@@ -162,25 +171,26 @@ def _plausible(spatial: torch.Size, image: Tensor) -> bool:
 
 
 def _evidence(model: nn.Module, layer: nn.Module) -> Reshape | None:
-    """What the last telling module in the layer, else the last one defined before it, says."""
-    first = (
-        nn.modules.conv._ConvNd,
-        nn.modules.batchnorm._BatchNorm,
-        nn.modules.instancenorm._InstanceNorm,
-        nn.modules.pooling._MaxPoolNd,
-        nn.GroupNorm,
-    )
-    inside, before = list(layer.modules()), []
-    for module in model.modules():
-        if module is layer:
-            break
-        before.append(module)
-    for module in (*reversed(inside), *reversed(before)):
-        if isinstance(module, first):
-            return ChannelsFirst()
-        if type(module) in (nn.LayerNorm, nn.Linear):
-            return ChannelsLast()
-    return None
+    """What the modules in the layer say of its layout; if nothing, the last telling one before it.
+
+    A block with convolutions and layer norms permutes somewhere, so it says nothing.
+    """
+    inside = {_layout(module) for module in layer.modules()} - {None}
+    if not inside:
+        before = itertools.takewhile(lambda module: module is not layer, model.modules())
+        inside = {next((k for k in map(_layout, reversed(list(before))) if k), None)}
+    if "norm" in inside:
+        return None if "first" in inside else ChannelsLast()
+    if "first" in inside:
+        return ChannelsFirst()
+    return ChannelsLast() if "linear" in inside else None
+
+
+def _layout(module: nn.Module) -> str | None:
+    if isinstance(module, _CHANNELS_FIRST):
+        return "first"
+    # Exact types: subclasses such as LayerNorm2d permute by themselves.
+    return {nn.LayerNorm: "norm", nn.Linear: "linear"}.get(type(module))
 
 
 def _not_a_picture(name: str, tensor: Tensor, image: Tensor) -> str:

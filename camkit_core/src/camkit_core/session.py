@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from camkit_core.errors import CapabilityError, CaptureError, LayoutError, TargetError
-from camkit_core.gradients import Gradients
+from camkit_core.gradients import Gradients, Tally
 from camkit_core.inputs import ModelInputs
 from camkit_core.layers import Layer
 from camkit_core.need import Need
@@ -32,7 +33,7 @@ class Session:
     Attributes:
         reshapes: layer name -> how its output is read.
         bound: the targets, settled on the clean output.
-        forwards: passes through the model so far.
+        tally: passes made so far.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Session:
         reshape: Reshape | None = None,
         batch_size: int | None = None,
         budget: int | None = None,
+        tally: Tally | None = None,
     ) -> None:
         """Run the model once and read every captured layer."""
         self.model = model
@@ -64,7 +66,9 @@ class Session:
             double_backward=Need.SECOND_ORDER in needs,
             head=Need.HEAD in needs,
         )
-        self.forwards = 0
+        self.tally = tally or Tally()
+        self._whole = False
+        self.autocast = _current_autocast(inputs.image.device.type)
         self._run(keep_grad=False)
         self.reshapes = {layer.name: reshape or self._read(layer) for layer in self.layers}
         self.bound: tuple[BoundTarget, ...] = ()
@@ -73,11 +77,15 @@ class Session:
 
     def _run(self, *, keep_grad: bool) -> None:
         self.done: Pass = run(self.model, self.inputs, self.plan, keep_grad=keep_grad)
-        self.forwards += self.done.forwards
+        self.tally.forwards += self.done.forwards
         self._leaves = [t for layer in self.layers for t in floating(self.done.kept[layer.name])]
         if self.plan.input_gradients:
             self._leaves.append(self.done.image)
         self._activations: dict[str, Tensor] = {}
+        self._scores: dict[int, Tensor] = {}
+        # In float32 or better; may carry the graph.
+        with self.arithmetic(grad=True):
+            self.explained = select(map_tensors(exact, self.done.output), self.selector)
 
     def _read(self, layer: Layer) -> Reshape:
         output = self.done.kept[layer.name]
@@ -100,16 +108,12 @@ class Session:
 
     def run_plain(self, inputs: Any) -> Any:
         """Output for other inputs: eval mode, no gradients (what targets bind with)."""
-        self.forwards += 1
+        self.tally.forwards += 1
         whole = inputs if isinstance(inputs, ModelInputs) else ModelInputs.of(inputs)
-        return select(run(self.model, whole, Plan()).output, self.selector)
+        with self.autocast():
+            return select(run(self.model, whole, Plan()).output, self.selector)
 
     # -- targets -----------------------------------------------------------------------------
-
-    @property
-    def explained(self) -> Any:
-        """The selected part of the output, in float32 or better; may carry the graph."""
-        return select(map_tensors(exact, self.done.output), self.selector)
 
     @property
     def owner(self) -> Tensor:
@@ -125,13 +129,16 @@ class Session:
     def adopt(self, bound: tuple[BoundTarget, ...]) -> None:
         """Use targets that are settled already."""
         self.bound = bound
+        self._scores.clear()
         leaves, double = self._leaves, self.plan.double_backward
-        self._gradients = Gradients(self._attached, leaves, len(bound), double=double)
+        self._gradients = Gradients(self._attached, leaves, len(bound), self.tally, double=double)
 
     def score(self, target: int) -> Tensor:
         """Scores `[N]`, detached."""
-        with self.arithmetic(grad=False):
-            return self._scored(target).detach()
+        if target not in self._scores:
+            with self.arithmetic(grad=False):
+                self._scored(target)
+        return self._scores[target]
 
     def _scored(self, target: int) -> Tensor:
         images = len(self.inputs.image)
@@ -142,27 +149,32 @@ class Session:
                 f"target {self.bound[target].describe().label!r} scored {shape} for {images} "
                 f"images; it must return one number per image, [{images}]"
             )
+        self._scores[target] = score.detach()
         return score
 
-    def _attached(self, target: int) -> Tensor:
-        """Scores connected to the graph, rerunning the model if its own `no_grad` cut it."""
+    def _attached(self, targets: Sequence[int]) -> list[Tensor]:
+        """Scores connected to the graph."""
         with self.arithmetic(grad=True):
-            score = self._scored(target)
-            if score.requires_grad:
-                return score
-            if not any(tensor.requires_grad for tensor in floating(self.done.output)):
-                score = self._reconnected(target)
-        if not score.requires_grad:
-            raise TargetError(self._disconnected(target))
-        return score
+            scores = [self._scored(target) for target in targets]
+            if not all(score.requires_grad for score in scores) and self._reconnect():
+                scores = [self._scored(target) for target in targets]
+        for target, score in zip(targets, scores, strict=True):
+            if not score.requires_grad:
+                raise TargetError(self._disconnected(target))
+        return scores
 
-    def _reconnected(self, target: int) -> Tensor:
-        self._run(keep_grad=True)
-        self.done.notes.append(
-            "the model's own no_grad cut the graph behind the layer, so it ran again with gradients"
-        )
+    def _reconnect(self) -> bool:
+        """Run again with gradients even where the model's own code says `no_grad`, once."""
+        if self._whole:
+            return False
+        self._whole = True
+        with self.autocast():
+            self._run(keep_grad=True)
         self._gradients.rebase(self._leaves)
-        return self._scored(target)
+        self.done.notes.append(
+            "no gradient reached the layer, so the model ran again with its own no_grad off"
+        )
+        return True
 
     def _disconnected(self, target: int) -> str:
         label = self.bound[target].describe().label
@@ -191,7 +203,7 @@ class Session:
 
     def input_gradients(self, target: int) -> Tensor:
         """Gradient of the score at the image, `[N, C, *S]`."""
-        found = self._gradients.of(target)[-1]
+        (found,) = self._reaching(target, slice(-1, None))
         if found is None:
             raise TargetError(self._disconnected(target))
         return exact(found.detach())
@@ -208,21 +220,21 @@ class Session:
         product = self._gradients.product(target, self._position(layer), raw)
         return exact(self._spatial(layer, _refill(kept, [product])).detach())
 
-    @property
-    def backwards(self) -> int:
-        """Backward passes so far."""
-        return self._gradients.backwards
-
     def _at_layer(self, target: int, layer: str) -> Any:
-        found = self._gradients.of(target)
-        start, kept = self._position(layer), self.done.kept[layer]
-        here = found[start : start + len(floating(kept))]
+        start = self._position(layer)
+        here = self._reaching(target, slice(start, start + len(floating(self.done.kept[layer]))))
         if all(gradient is None for gradient in here):
             raise CaptureError(
                 f"the score of {self.bound[target].describe().label!r} does not depend on layer "
                 f"{layer!r}: it is on a branch the score does not use; choose another layer"
             )
-        return _refill(kept, here)
+        return _refill(self.done.kept[layer], here)
+
+    def _reaching(self, target: int, leaves: slice) -> list[Tensor | None]:
+        found = self._gradients.of(target)[leaves]
+        if all(gradient is None for gradient in found) and self._reconnect():
+            found = self._gradients.of(target)[leaves]
+        return found
 
     def _position(self, layer: str) -> int:
         names = [one.name for one in self.layers]
@@ -249,6 +261,12 @@ class Session:
             torch.autocast(device, enabled=False),
         ):
             yield
+
+
+def _current_autocast(device: str) -> Callable[[], torch.autocast]:
+    """The caller's autocast, for passes made while arithmetic has it switched off."""
+    enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+    return partial(torch.autocast, device, dtype=dtype, enabled=enabled)
 
 
 def _refill(like: Any, values: Sequence[Tensor | None]) -> Any:

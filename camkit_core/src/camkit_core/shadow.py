@@ -6,7 +6,8 @@ module in training mode) are copied shallowly; parameters, buffers and all other
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from functools import cache
 from types import MethodType
 from typing import Any
 
@@ -15,7 +16,21 @@ from torch import nn
 
 from camkit_core.errors import CapabilityError, CaptureError
 
-_SHARDED = ("FullyShardedDataParallel", "FSDPModule")
+
+def _kind(module: nn.Module) -> str:
+    return _kind_of(type(module))  # type: ignore[arg-type]  # modules hash by identity
+
+
+@cache
+def _kind_of(of: type[nn.Module]) -> str:
+    names = {kind.__name__ for kind in of.__mro__}
+    if names & {"FullyShardedDataParallel", "FSDPModule"}:
+        return "sharded"
+    if "OptimizedModule" in names:
+        return "compiled"
+    if issubclass(of, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return "parallel"
+    return "script" if issubclass(of, torch.jit.ScriptModule) else "plain"
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -24,19 +39,23 @@ def unwrap(model: nn.Module) -> nn.Module:
     Raises:
         CapabilityError: sharded models, whose layers do not exist in one place.
     """
-    if any(kind.__name__ in _SHARDED for kind in type(model).__mro__):
+    kind = _kind(model)
+    if kind == "sharded":
         raise CapabilityError(
             f"{type(model).__name__} shards its parameters, so no layer's output exists in one "
             "place; load the full weights into the plain model and explain that"
         )
-    inner = getattr(model, "_orig_mod", None)
-    if inner is None and isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        inner = model.module
-    return unwrap(inner) if isinstance(inner, nn.Module) else model
+    name = {"compiled": "_orig_mod", "parallel": "module"}.get(kind)
+    inner = model._modules[name] if name else None
+    return model if inner is None else unwrap(inner)
 
 
 class Shadow:
-    """The twin. `root` is called instead of the model; `of(module)` finds a module's twin."""
+    """The twin. `root` is called instead of the model; `of(module)` finds a module's twin.
+
+    Attributes:
+        trained: the original modules that are in training mode (their twins are not).
+    """
 
     def __init__(self, model: nn.Module, wanted: Collection[nn.Module]) -> None:
         """Copy what is needed to give the `wanted` modules hooks of their own.
@@ -47,9 +66,8 @@ class Shadow:
         """
         self._wanted = {id(module) for module in wanted}
         self._twins: dict[int, nn.Module] = {}
-        self.originals: dict[int, nn.Module] = {}
+        self.trained: list[nn.Module] = []
         self.root = self._visit(model)
-        self.trained = [module for module in self.originals.values() if module.training]
 
     def of(self, module: nn.Module) -> nn.Module:
         """The module that runs in place of `module`."""
@@ -57,32 +75,32 @@ class Shadow:
 
     def _visit(self, module: nn.Module) -> nn.Module:
         found = self._twins.get(id(module))
-        if found is not None:
-            return found
-        self.originals[id(module)] = module
-        inner = unwrap(module)
-        if inner is not module:
-            twin = self._visit(inner)
-        elif isinstance(module, torch.jit.ScriptModule):
-            twin = self._script(module)
-        else:
-            twin = self._plain(module)
-        self._twins[id(module)] = twin
-        return twin
+        if found is None:
+            found = self._twins[id(module)] = self._made(module)
+        return found
 
-    def _plain(self, module: nn.Module) -> nn.Module:
-        children = {
-            name: child if child is None else self._visit(child)
-            for name, child in module._modules.items()
-        }
-        same = all(children[name] is child for name, child in module._modules.items())
-        if same and not module.training and id(module) not in self._wanted:
-            return module
-        return _twin(module, children)
+    def _made(self, module: nn.Module) -> nn.Module:
+        if module.training:
+            self.trained.append(module)
+        kind = _kind(module)
+        if kind == "script":
+            return self._script(module)
+        if kind != "plain":
+            return self._visit(unwrap(module))
+        changed = module.training or id(module) in self._wanted
+        children = module._modules
+        if children:
+            children = {
+                name: None if child is None else self._visit(child)
+                for name, child in children.items()
+            }
+            changed = changed or any(
+                children[name] is not child for name, child in module._modules.items()
+            )
+        return _twin(module, children) if changed else module
 
-    def _script(self, module: torch.jit.ScriptModule) -> nn.Module:
-        inside = {id(child) for child in module.modules()}
-        if self._wanted & inside:
+    def _script(self, module: nn.Module) -> nn.Module:
+        if self._wanted & {id(child) for child in module.modules()}:
             raise CapabilityError(
                 "this layer is TorchScript, which runs without hooks; explain the Python model it "
                 "was compiled from, or use a method that only needs scores (e.g. rise)"
@@ -95,10 +113,10 @@ class Shadow:
         return module
 
 
-def _twin(module: nn.Module, children: dict[str, nn.Module | None]) -> nn.Module:
+def _twin(module: nn.Module, children: Mapping[str, nn.Module | None]) -> nn.Module:
     twin = object.__new__(type(module))
     state = {key: _own(key, value) for key, value in module.__dict__.items()}
-    state["_modules"] = children
+    state["_modules"] = dict(children)
     state["training"] = False
     state["_compiled_call_impl"] = None
     for key, value in state.items():

@@ -27,6 +27,7 @@ class EigenGradCAM(MethodModel):
             Claim.CHANNEL_RESCALING,
             Claim.SCORE_SCALING,
             Claim.SCORE_SHIFT,
+            Claim.LOCALITY,
         }
     )
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from camkit_core import Capture, Claim, MethodModel, Need
-from camkit_methods_gradient.parts import align
+from camkit_methods_gradient.parts import align, centered
 
 
 class KPCACAM(MethodModel):
@@ -49,11 +49,7 @@ class KPCACAM(MethodModel):
     def __call__(self, capture: Capture, /) -> Tensor:
         """`[N, *S]`."""
         activations = capture.activations
-        rows = activations.flatten(2).transpose(1, 2).double()
-        rows = rows - rows.mean(1, keepdim=True)
-        kernel = self._kernel_matrix(rows)
-        mean = kernel.mean(1, keepdim=True)
-        kernel = kernel - mean - mean.transpose(1, 2) + mean.mean(2, keepdim=True)
+        kernel = _doubly_centered(self._kernel_matrix(centered(activations)))
         values, vectors = torch.linalg.eigh(kernel)
         leading = vectors[..., -1]
         if self.variant == "grad-cam":
@@ -74,3 +70,11 @@ class KPCACAM(MethodModel):
         if self.kernel == "sigmoid":
             return torch.tanh(gamma * product + 1)
         return (gamma * product + 1) ** 3 if self.kernel == "poly" else product
+
+
+def _doubly_centered(kernel: Tensor) -> Tensor:
+    """The kernel matrix of centered features; zero where only rounding is left."""
+    mean = kernel.mean(1, keepdim=True)
+    rest = kernel - mean - mean.transpose(1, 2) + mean.mean(2, keepdim=True)
+    noise = 64 * torch.finfo(kernel.dtype).eps * kernel.abs().amax((1, 2), keepdim=True)
+    return torch.where(rest.abs().amax((1, 2), keepdim=True) > noise, rest, 0.0)

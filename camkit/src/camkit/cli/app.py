@@ -96,7 +96,7 @@ def _parse(argv: Sequence[str]) -> tuple[Callable[..., Any], inspect.BoundArgume
         command, bound, ignored = build().parse_args(argv, exit_on_error=False, print_error=False)
     except UnknownCommandError as error:
         # Its own text would import every command to look for near misses.
-        raise Usage(f"there is no such command in 'camkit {' '.join(argv)}'") from error
+        raise Usage(f"{argv[0]!r} is no option of camkit; see camkit --help") from error
     if "argv" in ignored:
         bound.arguments["argv"] = tuple(argv)
     return command, bound

@@ -54,8 +54,7 @@ def colors_of(look: Look, signed: bool) -> Colors:
 
 @lru_cache(maxsize=32)
 def _table(name: str, levels: int) -> Pixels:
-    colors = _find(name)(np.linspace(0.0, 1.0, levels))
-    table: Pixels = np.rint(np.asarray(colors)[:, :3] * 255).astype(np.uint8)
+    table: Pixels = np.rint(_find(name).lut(levels)[:, :3] * 255).astype(np.uint8)
     table.setflags(write=False)
     return table
 

@@ -1,0 +1,75 @@
+"""`camkit layers`: where a model can be explained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def test_table_names_shapes_and_the_default(run, net: str) -> None:
+    done = run("layers", "--model", net)
+    assert done.code == 0
+    assert done.out == ""
+    assert done.lines[0].split() == ["layer", "type", "output", "picture", "calls", "note"]
+    default = next(line for line in done.lines if line.startswith("*"))
+    assert default.split()[:3] == ["*", "features", "Conv2d"]
+    assert "48x48" in default
+    assert any(line.startswith("* default: features (") for line in done.lines)
+    head = next(line for line in done.lines if line.split()[0] == "head")
+    assert head.split()[1:5] == ["Linear", "[1,", "4]", "-"]
+
+
+def test_json_lists_every_module(run, net: str) -> None:
+    done = run("layers", "--model", net, "--json")
+    assert done.err == ""
+    assert [(row["name"], row["picture"], row["default"]) for row in done.records] == [
+        ("features", [48, 48], True),
+        ("relu", [48, 48], False),
+        ("head", None, False),
+    ]
+    assert {row["calls"] for row in done.records} == {1}
+    assert "one vector per image" in done.records[2]["note"]
+
+
+def test_the_default_is_what_explain_uses(run, net: str, photo: Path) -> None:
+    default = next(row for row in run("layers", "--model", net, "--json").records if row["default"])
+    result = run("explain", photo, "--model", net, "--json").records[0]
+    assert result["layers"] == [default["name"]]
+
+
+def test_a_photo_decides_the_shapes(run, net: str, photo: Path, tmp_path: Path) -> None:
+    code = "import net\n\ndef build():\n    from camkit_tasks import ImagePreprocess\n"
+    code += "    same = ImagePreprocess(resize=None, crop=None, mean=(0, 0, 0), std=(1, 1, 1))\n"
+    code += "    return {'model': net.Net(), 'preprocess': same}\n"
+    (tmp_path / "sizes.py").write_text(code)
+    records = run("layers", photo, "--model", "sizes.py:build", "--json").records
+    assert records[0]["picture"] == [60, 90]
+
+
+def test_no_name_is_cut(run, tmp_path: Path) -> None:
+    code = """
+        from torch import nn
+
+        def build():
+            model = nn.Conv2d(3, 4, 3)
+            for depth in range(9):
+                model = nn.Sequential()if depth < 0 else _wrap(model, depth)
+            return nn.Sequential(model, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+
+        def _wrap(model, depth):
+            outer = nn.Sequential()
+            outer.add_module(f"a_rather_long_name_{depth}", model)
+            return outer
+    """
+    import textwrap
+
+    (tmp_path / "deep.py").write_text(textwrap.dedent(code))
+    done = run("layers", "--model", "deep.py:build")
+    assert done.code == 0
+    deepest = "0." + ".".join(f"a_rather_long_name_{depth}" for depth in reversed(range(9)))
+    assert deepest in done.err
+
+
+def test_a_missing_photo_is_exit_code_2(run, net: str, photo: Path) -> None:
+    done = run("layers", "phot.png", "--model", net)
+    assert done.code == 2
+    assert "did you mean 'photo.png'" in done.err

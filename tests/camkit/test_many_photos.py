@@ -1,0 +1,88 @@
+"""Many photos: batches, progress, grids."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import camkit
+
+
+def rows(folder: str = "camkit_out") -> list[dict]:
+    return [json.loads(line) for line in Path(folder, "results.jsonl").read_text().splitlines()]
+
+
+def test_batches_give_the_same_as_single_photos(run, net: str, photos) -> None:
+    paths = photos(5)
+    for size in (1, 2, 8):
+        argv = ["--model", net, "-t", "bright", "-l", "relu", "-o", f"out{size}"]
+        assert run("explain", *paths, *argv, "--batch-size", size).code == 0
+    first = rows("out1")
+    for other in (rows("out2"), rows("out8")):
+        assert [row["image"] for row in other] == [str(path) for path in paths]
+        for row, same in zip(other, first, strict=True):
+            assert row["files"] == same["files"]
+            assert row["score"] == pytest.approx(same["score"], rel=1e-5)
+    for row in first:
+        pictures = [Path(f"out{size}", row["files"]["png"]) for size in (1, 2, 8)]
+        assert len({camkit.open_photo(path).tobytes() for path in pictures}) == 1
+
+
+def test_photos_of_different_input_shape_go_into_different_batches(
+    run, net: str, photos, tmp_path: Path
+) -> None:
+    code = "import net\n\ndef build():\n    from camkit_tasks import ImagePreprocess\n"
+    code += "    same = ImagePreprocess(resize=None, crop=None, mean=(0, 0, 0), std=(1, 1, 1))\n"
+    code += "    return {'model': net.Net(), 'preprocess': same, 'class_names': net.NAMES}\n"
+    (tmp_path / "sizes.py").write_text(code)
+    paths = photos(4, sizes=[(40, 30), (40, 30), (30, 40), (40, 30)])
+    assert run("explain", *paths, "--model", "sizes.py:build", "-l", "relu").code == 0
+    assert [row["raw"]["relu"]["shape"] for row in rows()] == [
+        [30, 40],
+        [30, 40],
+        [40, 30],
+        [30, 40],
+    ]
+
+
+def test_progress_goes_to_stderr(run, net: str, photos, monkeypatch: pytest.MonkeyPatch) -> None:
+    from camkit.run import progress
+
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    done = run("explain", *photos(3), "--model", net, "--batch-size", 1)
+    line = r"\d of 3 photos, [\d.e+-]+ photos/s, about \d+ s left"
+    assert any(re.fullmatch(line, text) for text in done.lines)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    bar = run("explain", *photos(3), "--model", net, "-o", "other").err
+    assert "3/3" in bar
+    assert re.search(r"\d/s", bar)
+    assert "s left" not in bar
+
+
+def test_compare_draws_one_grid_per_photo(run, net: str, photo: Path) -> None:
+    argv = ["-m", "gradcam,layercam,eigencam", "-t", "bright", "-t", "dark"]
+    done = run("compare", photo, photo, "--model", net, *argv, "--scale", "shared")
+    assert done.code == 0
+    grids = {row["files"]["png"] for row in rows()}
+    assert grids == {"grids/photo__compare.png", "grids/photo-2__compare.png"}
+    assert len(rows()) == 12
+    assert not Path("camkit_out/overlays").exists()
+    width, height = camkit.open_photo("camkit_out/grids/photo__compare.png").size
+    assert width > 3 * 90
+    assert height > 2 * 60
+    assert "grids/photo__compare.png" in done.err
+
+
+def test_compare_has_several_methods_by_default(run, net: str, photo: Path) -> None:
+    assert run("compare", photo, "--model", net).code == 0
+    assert [row["method"] for row in rows()] == [
+        "gradcam",
+        "gradcampp",
+        "hirescam",
+        "layercam",
+        "eigencam",
+    ]
