@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 MACHINE = {
-    "absolute path of a machine": r"(?<![\w.\]/:-])/(home|root|work|tmp|opt|Users|mnt)/\w",
+    "absolute path of a machine": r"(?<![\w.\]/:-])/(home|root|work|opt|Users|mnt|tmp/\w+)/\w",
     "archive on a server": r"https?://[^\s\"')]+\.(whl|zip|t?gz|tar|deb|pth?|safetensors|onnx)\b",
     "package index of one place": r"(index-url|find-links|trusted-host)[ =]",
     "unfinished": r"\b(TO" r"DO|FIX" r"ME|X" r"XX)\b",
