@@ -53,6 +53,8 @@ def build(row: Row, device: str, seed: int) -> Scene:
 
     torch.manual_seed(seed)
     model = torchvision.models.get_model(row.model, weights=None)
+    # Some networks start with a classifier of zeros, which no gradient gets through.
+    nn.init.normal_(_classifier(model).weight, std=0.02)
     calibrate(model, seed)
     images = pictures(row.batch, row.size, seed)
     return arrange(row, model.to(device), images.to(device))

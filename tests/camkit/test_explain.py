@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image, ImageChops
 
 import camkit
@@ -236,10 +237,8 @@ def test_post_is_the_engines(run, net: str, photo: Path) -> None:
     assert not any("Relu" in step for step in method["post"])
 
 
-def test_a_device_can_be_named(run, net: str, photo: Path) -> None:
-    import torch
-
-    device = "cuda:0" if torch.cuda.is_available() else "cpu"
+@pytest.mark.parametrize("device", ["cpu", *(["cuda:0"] if torch.cuda.is_available() else [])])
+def test_a_device_can_be_named(run, net: str, photo: Path, device: str) -> None:
     assert run("explain", photo, "--model", net, "--device", device).code == 0
     assert json.loads(Path("camkit_out/run.json").read_text())["device"] == device
 

@@ -98,6 +98,16 @@ def test_probabilities_are_not_squeezed_again() -> None:
     assert [p["name"] for p in one] == ["class 1", "class 0"]
 
 
+def test_hopeless_classes_keep_their_order_and_equal_ones_theirs() -> None:
+    import torch
+
+    (one,) = predictions(torch.tensor([[-5e3, 9e3, -4e3, -6e3]]), [])
+    assert [p["class"] for p in one] == [1, 2, 0, 3]
+    assert [p["probability"] for p in one] == [1, 0, 0, 0]
+    (same,) = predictions(torch.zeros(1, 1000), [])
+    assert [p["class"] for p in same] == [0, 1, 2, 3, 4]
+
+
 def test_names_of_another_number_of_classes_are_not_used() -> None:
     import torch
 

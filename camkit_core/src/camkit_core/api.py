@@ -2,68 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import reduce
-from operator import or_
+from collections.abc import Sequence
 from typing import Any, Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from camkit_core import __version__
-from camkit_core.capture import PROVIDED, Capture
-from camkit_core.errors import CapabilityError, OptionError
-from camkit_core.explanation import INPUT, Comparison, Explanation, Issue, Provenance
-from camkit_core.inputs import ModelInputs
-from camkit_core.judge import is_finite, issues_of, ranges, refuse
-from camkit_core.layers import Layer, LayerRequest, resolve_layers
-from camkit_core.need import AT_A_LAYER, Need
+from camkit_core.call import Call, MethodRequest, Progress, Words
+from camkit_core.errors import OptionError
+from camkit_core.explanation import Comparison, Explanation
+from camkit_core.layers import LayerRequest, resolve_layers
 from camkit_core.options import method_of
 from camkit_core.outputs import Selector
-from camkit_core.post import DEFAULT_POST, Post, as_post
-from camkit_core.probe import default_layer
-from camkit_core.protocols import LoadedModel, Method, Picture, Prepared, TargetInfo
+from camkit_core.post import DEFAULT_POST
+from camkit_core.protocols import LoadedModel
 from camkit_core.registry import Registry, default_registry
 from camkit_core.reshapes import ReshapeRequest, given_reshape
-from camkit_core.session import Session
 from camkit_core.shadow import unwrap
-from camkit_core.targets import TargetRequest, as_target, expand_targets
-
-MethodRequest = str | Method
-Progress = Callable[[int, int], None]
-"""`progress(done, total)`, called after every map."""
-
-
-@dataclass(frozen=True)
-class Words:
-    """The engine's own words: how to run, not what to compute."""
-
-    output: Selector | None = None
-    precision: Literal["exact", "fast"] = "exact"
-    budget: int | None = None
-    batch_size: int | None = None
-    seed: int = 0
-    post: Any = DEFAULT_POST
-    progress: Progress | None = None
-    image: int | str | None = None
-
-    def __post_init__(self) -> None:
-        """Check the words that have few legal values.
-
-        Raises:
-            OptionError: an illegal value.
-            CapabilityError: something this version cannot do.
-        """
-        if self.precision not in ("exact", "fast"):
-            raise OptionError(f"precision={self.precision!r} must be 'exact' or 'fast'")
-        if self.precision == "fast":
-            raise CapabilityError("precision='fast' is not available in this version; use 'exact'")
-        for name in ("budget", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise OptionError(f"{name}={value!r} must be a positive integer")
+from camkit_core.targets import TargetRequest, expand_targets
 
 
 class Explainer:
@@ -128,7 +83,7 @@ class Explainer:
         """Explain one target of every image by one method. See `camkit_core.explain`."""
         words = Words(output, precision, budget, batch_size, seed, post, progress, image)
         chosen = method_of(method, self.registry, options)
-        job = _Call(self, words, inputs, [(method, chosen)], [target])
+        job = Call(self, words, inputs, [(method, chosen)], [target])
         return next(iter(job.run().values()))
 
     def compare(
@@ -151,7 +106,7 @@ class Explainer:
         if isinstance(methods, str) or not methods:
             raise OptionError(f"methods={methods!r}: give a non-empty list of methods")
         chosen = [(method, method_of(method, self.registry)) for method in methods]
-        return Comparison(_Call(self, words, inputs, chosen, expand_targets(targets)).run())
+        return Comparison(Call(self, words, inputs, chosen, expand_targets(targets)).run())
 
 
 def explain(
@@ -279,251 +234,3 @@ def compare(
         progress=progress,
         image=image,
     )
-
-
-@dataclass(slots=True)
-class _Job:
-    """One explanation in the making: a method and a target."""
-
-    key: tuple[Any, int]
-    method: Method
-    target: int
-    raw: dict[str, Tensor] = field(default_factory=dict)
-    issues: list[Issue] = field(default_factory=list)
-    maps: Tensor | None = None
-
-
-class _Call:
-    """One call of `explain` or `compare`, in the order of the architecture."""
-
-    def __init__(
-        self,
-        explainer: Explainer,
-        words: Words,
-        inputs: Any,
-        methods: Sequence[tuple[MethodRequest, Method]],
-        targets: Sequence[TargetRequest],
-    ) -> None:
-        self.explainer = explainer
-        self.words = words
-        self.post: Post = as_post(words.post)
-        self.pictures: tuple[Picture, ...] = ()
-        if isinstance(inputs, Prepared):
-            inputs, self.pictures = inputs.inputs, inputs.pictures
-        self.inputs = ModelInputs.of(inputs, words.image)
-        self.targets = list(targets)
-        self.jobs = [
-            _Job((given, position), method, position)
-            for position in range(len(targets))
-            for given, method in methods
-        ]
-        self.needs = reduce(or_, (method.needs for _, method in methods), Need.NONE)
-        _check_provided([method for _, method in methods])
-        self.extra_forwards = 0
-        self._cards: dict[int, tuple[str, str, Mapping[str, Any]]] = {}
-
-    def run(self) -> dict[tuple[Any, int], Explanation]:
-        with torch.inference_mode(False), torch.no_grad():
-            return self._run()
-
-    def _run(self) -> dict[tuple[Any, int], Explanation]:
-        self.session = self._session()
-        self._bind()
-        for done, job in enumerate(self.jobs, start=1):
-            with self.session.arithmetic(grad=False):
-                self._maps(job)
-            if self.words.progress:
-                self.words.progress(done, len(self.jobs))
-        self._finish()
-        return {job.key: self._explanation(job) for job in self.jobs}
-
-    def _session(self) -> Session:
-        reads_layers = bool(self.needs & AT_A_LAYER)
-        return Session(
-            self.explainer.model,
-            self.inputs,
-            self._layers() if reads_layers else (),
-            self.needs,
-            self.explainer.registry,
-            selector=self.words.output,
-            reshape=self.explainer.reshape,
-            batch_size=self.words.batch_size,
-            budget=self.words.budget,
-        )
-
-    def _layers(self) -> tuple[Layer, ...]:
-        explainer = self.explainer
-        if explainer.layers is not None:
-            return explainer.layers
-        name, self.extra_forwards = default_layer(
-            explainer.model,
-            self.inputs,
-            self._probe_target(),
-            selector=self.words.output,
-            reshape=explainer.reshape,
-            registry=explainer.registry,
-        )
-        return resolve_layers(explainer.model, name)
-
-    def _probe_target(self) -> TargetRequest:
-        first = self.targets[0]
-        if isinstance(first, str) and self.explainer.class_names and first != "pred":
-            return as_target(first, None, 1, self.explainer.registry, self.explainer.class_names)
-        return first
-
-    def _bind(self) -> None:
-        images, explainer = len(self.inputs.image), self.explainer
-        self.session.bind(
-            [
-                as_target(
-                    request,
-                    self.session.explained,
-                    images,
-                    explainer.registry,
-                    explainer.class_names,
-                )
-                for request in self.targets
-            ]
-        )
-
-    def _maps(self, job: _Job) -> None:
-        method = job.method
-        if not method.needs & AT_A_LAYER:
-            job.raw[INPUT] = self._checked(job, method(self._capture(job, "")), INPUT)
-        elif Need.LAYERS in method.needs:
-            job.raw["+".join(self._names)] = self._checked(job, method(self._capture(job, "")), "")
-        else:
-            for layer in self._names:
-                job.raw[layer] = self._checked(job, method(self._capture(job, layer)), layer)
-
-    @property
-    def _names(self) -> tuple[str, ...]:
-        return tuple(layer.name for layer in self.session.layers)
-
-    def _capture(self, job: _Job, layer: str) -> Capture:
-        return Capture(
-            self.session,
-            job.target,
-            layer,
-            job.method.needs,
-            job.method.name,
-            self.words.seed,
-            job.issues,
-        )
-
-    def _checked(self, job: _Job, raw: Any, layer: str) -> Tensor:
-        image = self.inputs.image
-        if not isinstance(raw, Tensor) or raw.ndim != image.ndim - 1 or len(raw) != len(image):
-            shape = list(raw.shape) if isinstance(raw, Tensor) else type(raw).__name__
-            raise CapabilityError(
-                f"method {job.method.name} returned {shape} at {layer or 'all layers'}; a raw map "
-                f"is [N, *S] with N = {len(image)} and {image.ndim - 2} spatial axes"
-            )
-        return raw.detach().clone()  # a result owns its memory, also where rows were expanded
-
-    def _finish(self) -> None:
-        """Judge all maps of equal shape together, then draw each."""
-        groups: dict[Any, list[_Job]] = {}
-        for job in self.jobs:
-            key = tuple((name, raw.shape, raw.dtype) for name, raw in job.raw.items())
-            groups.setdefault(key, []).append(job)
-        with self.session.arithmetic(grad=False):
-            self._judge_scores()
-            for jobs in groups.values():
-                self._judge(jobs)
-            for job in self.jobs:
-                job.maps = self.post(list(job.raw.values()), self.inputs.image.shape[2:])
-
-    def _judge_scores(self) -> None:
-        scores = [self.session.score(target) for target in range(len(self.targets))]
-        if not bool(torch.isfinite(torch.stack(scores)).all()):
-            bad = next(t for t, score in enumerate(scores) if not torch.isfinite(score).all())
-            refuse(self.session, bad, self.jobs[0].method.name)
-
-    def _judge(self, jobs: list[_Job]) -> None:
-        layers, images = list(jobs[0].raw), len(self.inputs.image)
-        extents = ranges([torch.cat([job.raw[layer] for job in jobs]) for layer in layers])
-        for position, job in enumerate(jobs):
-            part = slice(position * images, (position + 1) * images)
-            mine = [pairs[part] for pairs in extents]
-            if not is_finite(mine):
-                refuse(self.session, job.target, job.method.name)
-            job.issues += issues_of(layers, list(job.raw.values()), mine)
-
-    def _explanation(self, job: _Job) -> Explanation:
-        assert job.maps is not None
-        info = self._info(job.target)
-        return Explanation(
-            maps=job.maps,
-            raw=job.raw,
-            score=self.session.score(job.target),
-            output=self.session.output,
-            inputs=self.session.image,
-            target=info,
-            provenance=self._provenance(job, info),
-            issues=tuple(job.issues),
-            pictures=self.pictures,
-            registry=self.explainer.registry,
-        )
-
-    def _info(self, target: int) -> TargetInfo:
-        info = self.session.bound[target].describe()
-        names = self.explainer.class_names
-        if info.classes is None or not names or info.kind not in ("class", "per image"):
-            return info
-        labels = tuple(names[index] for index in info.classes.tolist())
-        return dataclasses.replace(info, labels=labels, label=", ".join(dict.fromkeys(labels)))
-
-    def _card(self, method: Method) -> tuple[str, str, Mapping[str, Any]]:
-        """Distribution, version and parameters, looked up once per method."""
-        if id(method) not in self._cards:
-            origin = _origin(method, self.explainer.registry)
-            self._cards[id(method)] = (*origin, _parameters(method))
-        return self._cards[id(method)]
-
-    def _provenance(self, job: _Job, info: TargetInfo) -> Provenance:
-        session, image = self.session, self.inputs.image
-        package, version, parameters = self._card(job.method)
-        layers = () if INPUT in job.raw else self._names
-        return Provenance(
-            method=job.method.name,
-            parameters=parameters,
-            package=package,
-            version=version,
-            core_version=__version__,
-            layers=layers,
-            reshape={name: repr(session.reshapes[name]) for name in layers},
-            target=info.label,
-            seed=self.words.seed,
-            dtype=str(image.dtype).removeprefix("torch."),
-            device=str(image.device),
-            input_shape=tuple(image.shape),
-            post=self.post.description,
-            forwards=session.tally.forwards + self.extra_forwards,
-            backwards=session.tally.backwards,
-            notes=tuple(session.done.notes),
-        )
-
-
-def _check_provided(methods: Sequence[Method]) -> None:
-    for method in methods:
-        missing = method.needs & ~PROVIDED
-        if missing:
-            raise CapabilityError(
-                f"method {method.name} needs {', '.join(missing.words())}, which this version of "
-                "camkit-core cannot capture; upgrade camkit-core"
-            )
-
-
-def _parameters(method: Method) -> Mapping[str, Any]:
-    dump = getattr(method, "model_dump", None)
-    return dump(mode="json") if dump else {}
-
-
-def _origin(method: Method, registry: Registry) -> tuple[str, str]:
-    """Distribution and version a method comes from, or its module for methods of no plugin."""
-    ref = f"{type(method).__module__}:{type(method).__qualname__}"
-    for plugin in registry.plugins:
-        if any(entry.ref == ref for entry in plugin.entries):
-            return plugin.distribution, plugin.version
-    return type(method).__module__, "unregistered"

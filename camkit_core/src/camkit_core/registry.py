@@ -8,17 +8,23 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
-import re
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
-from importlib import metadata
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import pluggy
-
-from camkit_core.entries import API, KINDS, Entry, PluginInfo, Problem, Status
+from camkit_core.discovery import (
+    IncompatibleError,
+    Source,
+    checked_entries,
+    contradictions,
+    installed,
+    listed,
+    new_manager,
+    normalize,
+)
+from camkit_core.entries import KINDS, Entry, PluginInfo, Problem, Status
 from camkit_core.errors import (
     AmbiguousNameError,
     ModelError,
@@ -26,20 +32,12 @@ from camkit_core.errors import (
     PluginError,
     UnknownNameError,
 )
-from camkit_core.hookspecs import PROJECT, HookSpecs
 from camkit_core.known import KNOWN
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from camkit_core.protocols import LoadedModel, Reshape, Target, Writer
-
-GROUP = "camkit"
-
-
-def normalize(distribution: str) -> str:
-    """Distribution name as package indexes compare it (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", distribution.strip()).lower()
 
 
 def parse_spec(spec: str) -> tuple[str, dict[str, str]]:
@@ -68,41 +66,6 @@ def near(name: str, names: Iterable[str]) -> str:
     return f"; did you mean {quoted}?" if quoted else ""
 
 
-class _Source:
-    """One entry point, or one module handed in directly, before it is imported."""
-
-    def __init__(self, distribution: str, version: str, name: str, value: str | ModuleType) -> None:
-        self.distribution = normalize(distribution)
-        self.version = version
-        self.name = name
-        self.value = value
-
-    def load(self) -> Any:
-        if not isinstance(self.value, str):
-            return self.value
-        module, _, attribute = self.value.partition(":")
-        plugin = importlib.import_module(module)
-        for part in filter(None, attribute.split(".")):
-            plugin = getattr(plugin, part)
-        return plugin
-
-
-def _installed() -> list[_Source]:
-    """Entry points of the group, one per (distribution, name), in a stable order."""
-    found: dict[tuple[str, str], _Source] = {}
-    for point in metadata.entry_points(group=GROUP):
-        dist = point.dist
-        name = dist.name if dist else "unknown"
-        source = _Source(name, dist.version if dist else "0", point.name, point.value)
-        found.setdefault((source.distribution, point.name), source)
-    return [found[key] for key in sorted(found)]
-
-
-def _listed(variable: str) -> set[str] | None:
-    value = os.environ.get(variable)
-    return None if value is None else {normalize(part) for part in value.split(",") if part.strip()}
-
-
 class Registry:
     """All plugins of this process.
 
@@ -125,18 +88,18 @@ class Registry:
     ) -> None:
         """Discover and register everything; import errors end up in `problems`."""
         self._allow = (
-            _listed("CAMKIT_PLUGINS_ALLOW") if allow is None else set(map(normalize, allow))
+            listed("CAMKIT_PLUGINS_ALLOW") if allow is None else set(map(normalize, allow))
         )
-        blocked = _listed("CAMKIT_PLUGINS_BLOCK") if block is None else set(map(normalize, block))
+        blocked = listed("CAMKIT_PLUGINS_BLOCK") if block is None else set(map(normalize, block))
         self._block = blocked or set()
         self._strict = os.environ.get("CAMKIT_STRICT_PLUGINS") == "1" if strict is None else strict
-        self._manager = _manager()
+        self._manager = new_manager()
         self._entries: dict[tuple[str, str], list[Entry]] = {}
         self._plugins: list[PluginInfo] = []
         self._problems: list[Problem] = []
         self._resolved: dict[tuple[str, str], Any] = {}
-        given = [_Source(name, "0", name, module) for name, module in plugins]
-        for source in [*(_installed() if discover else []), *given]:
+        given = [Source(name, "0", name, module) for name, module in plugins]
+        for source in [*(installed() if discover else []), *given]:
             self._register(source)
 
     # -- what is there -----------------------------------------------------------------------
@@ -251,7 +214,7 @@ class Registry:
 
     # -- registration ------------------------------------------------------------------------
 
-    def _register(self, source: _Source) -> None:
+    def _register(self, source: Source) -> None:
         status, message, started = "ok", "", time.perf_counter()
         entries: tuple[Entry, ...] = ()
         if source.distribution in self._block or (
@@ -261,10 +224,10 @@ class Registry:
         else:
             try:
                 plugin = source.load()
-                entries = _checked(plugin, source)
+                entries = checked_entries(plugin, source)
                 self._manager.register(plugin, name=f"{source.distribution}/{source.name}")
             except Exception as error:
-                status = "incompatible" if isinstance(error, _Incompatible) else "broken"
+                status = "incompatible" if isinstance(error, IncompatibleError) else "broken"
                 entries, message = (), f"{type(error).__name__}: {error}"
                 self._problem(source, message, error)
         self._note(source, status, entries, message, started)
@@ -277,7 +240,7 @@ class Registry:
 
     def _note(
         self,
-        source: _Source,
+        source: Source,
         status: str,
         entries: tuple[Entry, ...],
         message: str,
@@ -298,7 +261,7 @@ class Registry:
             )
         )
 
-    def _problem(self, source: _Source, message: str, error: BaseException | None = None) -> None:
+    def _problem(self, source: Source, message: str, error: BaseException | None = None) -> None:
         problem = Problem(
             distribution=source.distribution,
             version=source.version,
@@ -345,64 +308,12 @@ class Registry:
                 f"{entry.kind} {entry.name!r} of {entry.distribution} could not be imported from "
                 f"{entry.ref}: {type(error).__name__}: {error}"
             ) from error
-        for name, declared in _contradictions(entry, found):
+        for name, declared in contradictions(entry, found):
             raise PluginError(
                 f"{entry.kind} {entry.qualified}: its entry says {name} {declared!r}, "
                 f"{entry.ref} says otherwise"
             )
         return found
-
-
-class _Incompatible(Exception):
-    """The plugin was written for another level of the interface."""
-
-
-def _manager() -> pluggy.PluginManager:
-    manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(HookSpecs)
-    return manager
-
-
-def _checked(plugin: Any, source: _Source) -> tuple[Entry, ...]:
-    """Entries of a plugin, after it proved itself on a manager of its own."""
-    level = getattr(plugin, "CAMKIT_API", API)
-    if level != API:
-        raise _Incompatible(f"written for plugin interface {level}, this camkit-core has {API}")
-    scratch = _manager()
-    scratch.register(plugin)
-    scratch.check_pending()
-    entries: list[Entry] = []
-    for offered in scratch.hook.camkit_entries():
-        entries.extend(_stamped(offered, source))
-    taken: set[tuple[str, str]] = set()
-    for entry in entries:
-        for name in (entry.name, *entry.aliases):
-            if (entry.kind, name) in taken:
-                raise PluginError(f"offers the {entry.kind} {name!r} twice")
-            taken.add((entry.kind, name))
-    return tuple(entries)
-
-
-def _stamped(offered: Any, source: _Source) -> Iterator[Entry]:
-    import dataclasses
-
-    for entry in offered:
-        if not isinstance(entry, Entry):
-            raise PluginError(
-                f"camkit_entries must return Entry objects, got {type(entry).__name__}"
-            )
-        yield dataclasses.replace(entry, distribution=source.distribution)
-
-
-def _contradictions(entry: Entry, found: Any) -> Iterator[tuple[str, Any]]:
-    """What a method's class says differently from its entry."""
-    if entry.kind != "method":
-        return
-    if getattr(found, "name", None) != entry.name:
-        yield "name", entry.name
-    needs = getattr(found, "needs", None)
-    if needs is None or set(needs.words()) != set(entry.needs):
-        yield "needs", entry.needs
 
 
 @cache

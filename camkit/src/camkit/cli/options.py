@@ -30,10 +30,10 @@ class ExplainOptions:
     """pred (what the model says, the default), top3, class number or class name. Repeatable."""
 
     layer: Annotated[tuple[str, ...], Parameter(alias="-l", group=_WHAT, show_default=False)] = ()
-    """Layer such as layer4.-1; "camkit layers" lists them. Repeat to average. Default: found."""
+    """Layer such as layer4.-1 (see camkit layers). Repeat to average. Default: found by a probe."""
 
     post: Annotated[str, Parameter(group=_HOW)] = "default"
-    """Post-processing of raw maps."""
+    """From raw maps to pictures: default, signed or raw."""
 
     alpha: Annotated[float | None, Parameter(group=_HOW, validator=Number(gte=0, lte=1))] = None
     """Opacity of the heat map, 0 to 1."""

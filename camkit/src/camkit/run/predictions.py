@@ -26,7 +26,10 @@ def predictions(output: Any, class_names: Sequence[str]) -> list[list[dict[str, 
     if scores.shape[1] < 2:
         return [[] for _ in scores]
     shares = scores if _are_probabilities(scores) else scores.softmax(1)
-    values, indices = shares.topk(min(TOP, shares.shape[1]), dim=1)
+    # By score and stable: probabilities of hopeless classes are all zero, and equal scores must
+    # not change places from call to call.
+    indices = scores.sort(dim=1, descending=True, stable=True).indices[:, :TOP]
+    values = shares.gather(1, indices)
     names = class_names if len(class_names) == shares.shape[1] else ()
     return [
         [
