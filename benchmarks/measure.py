@@ -49,13 +49,13 @@ def measure(
     row: Row,
     settings: Settings,
     *,
-    builder: Build = build,
+    builder: Build | None = None,
     contenders: Mapping[str, Contender] = CONTENDERS,
 ) -> Result:
     """One row of the table; whatever goes wrong is in `Result.error`."""
     result = Result(row)
     try:
-        scene = builder(row, settings.device, settings.seed)
+        scene = (builder or build)(row, settings.device, settings.seed)
         _fill(result, scene, settings, contenders)
     except Exception as error:  # one broken row must not cost the others
         result.error = f"{type(error).__name__}: {error}"

@@ -59,6 +59,10 @@ class Explainer:
         auto = layers is None or layers == "auto"
         self.layers = None if auto else resolve_layers(self.model, layers)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle without the registry; the other process has its own."""
+        return {**self.__dict__, "_registry": None}
+
     @property
     def registry(self) -> Registry:
         """The given registry, or the process's own (which is not pickled along)."""

@@ -257,7 +257,10 @@ class Call:
         names = self.explainer.class_names
         if info.classes is None or not names or info.kind not in ("class", "per image"):
             return info
-        labels = tuple(names[index] for index in info.classes.tolist())
+        labels = tuple(
+            names[index] if index < len(names) else f"class {index}"
+            for index in info.classes.tolist()
+        )
         return dataclasses.replace(info, labels=labels, label=", ".join(dict.fromkeys(labels)))
 
     def _card(self, method: Method) -> tuple[str, str, Mapping[str, Any]]:

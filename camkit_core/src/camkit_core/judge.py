@@ -19,8 +19,7 @@ from camkit_core.tree import floating
 
 _EMPTY = {
     "all_zero": "the map is zero everywhere: the score does not change with this layer here",
-    "all_negative": "every value is negative: this layer holds evidence against the target only, "
-    "so the picture after ReLU is empty",
+    "all_negative": "no value is positive, so nothing is left to draw after ReLU",
     "constant": "the map has the same value everywhere: it singles out no place",
 }
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -22,9 +23,10 @@ from camkit_core.errors import CamkitError, LayerError, LayoutError
 from camkit_core.inputs import ModelInputs
 from camkit_core.outputs import Selector, select
 from camkit_core.protocols import BoundTarget, LoadedModel, Prepared, Reshape
+from camkit_core.record import active, is_active
 from camkit_core.registry import Registry, default_registry
 from camkit_core.reshapes import find_reshape
-from camkit_core.shadow import Shadow, unwrap
+from camkit_core.shadow import Shadow, original, unwrap
 from camkit_core.targets import TargetRequest, as_target
 from camkit_core.tree import describe, exact, floating, map_tensors, tensors
 
@@ -109,11 +111,30 @@ def probe_layers(
     plain = unwrap(model.model if isinstance(model, LoadedModel) else model)
     batch = ModelInputs.of(inputs.inputs if isinstance(inputs, Prepared) else inputs, image)
     registry = registry or default_registry()
-    seen, result = _watch(plain, batch)
+    look = partial(_look, plain, batch, target, output, reshape, registry)
+    try:
+        return look(*_watch(plain, batch, Shadow(plain, _hookable(plain))))
+    except LayerError:
+        # Layers that are called past the module tree are heard on the model itself only.
+        if any(original(module).training for module in plain.modules()):
+            raise
+        return look(*_watch(plain, batch, None))
+
+
+def _look(
+    model: nn.Module,
+    batch: ModelInputs,
+    target: TargetRequest,
+    output: Selector | None,
+    reshape: Reshape | None,
+    registry: Registry,
+    seen: Sequence[_Seen],
+    result: Any,
+) -> LayerReport:
     ran = sorted((one for one in seen if one.calls), key=lambda one: one.order)
     for one in ran:
-        _read(one, plain, batch.image, registry, reshape)
-    chosen, reason = _known(registry.default_layer(plain, batch.image), ran)
+        _read(one, model, batch.image, registry, reshape)
+    chosen, reason = _known(registry.default_layer(model, batch.image), ran)
     if chosen is None:
         explained = select(map_tensors(exact, result), output)
         bound = _bind(target, explained, batch, registry)
@@ -122,23 +143,34 @@ def probe_layers(
     return LayerReport(rows, chosen.name, reason)
 
 
-def _watch(model: nn.Module, batch: ModelInputs) -> tuple[list[_Seen], Any]:
-    """One pass with the graph on and a hook on every module of a full shadow."""
-    modules = [(name, module) for name, module in model.named_modules() if name]
-    hooked = [(n, m) for n, m in modules if not isinstance(m, torch.jit.ScriptModule)]
-    shadow = Shadow(model, [module for _, module in hooked])
-    seen = [_Seen(name, module) for name, module in hooked]
-    clock = iter(range(10**9))
-    for one in seen:
-        shadow.of(one.module).register_forward_hook(_observer(one, clock))
-    with torch.inference_mode(False), torch.enable_grad():
-        batch = batch.usable()
-        image = batch.image.detach().clone().requires_grad_().clone()
-        return seen, batch.with_image(image).call(shadow.root)
+def _hookable(model: nn.Module) -> list[nn.Module]:
+    return [module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
 
 
-def _observer(one: _Seen, clock: Any) -> Any:
+def _watch(model: nn.Module, batch: ModelInputs, shadow: Shadow | None) -> tuple[list[_Seen], Any]:
+    """One pass with the graph on and a hook on every module; without shadow, on the model itself."""
+    hookable = set(_hookable(model))
+    named = [(name, module) for name, module in model.named_modules() if name]
+    seen = [_Seen(name, module) for name, module in named if module in hookable]
+    clock, recorder = iter(range(10**9)), object()
+    find = shadow.of if shadow else original
+    handles = [
+        find(one.module).register_forward_hook(_observer(one, clock, recorder)) for one in seen
+    ]
+    try:
+        with torch.inference_mode(False), torch.enable_grad(), active(recorder):
+            batch = batch.usable()
+            image = batch.image.detach().clone().requires_grad_().clone()
+            return seen, batch.with_image(image).call(shadow.root if shadow else model)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _observer(one: _Seen, clock: Any, recorder: object) -> Any:
     def look(module: nn.Module, args: Any, output: Any) -> None:
+        if not is_active(recorder):
+            return
         one.calls += 1
         one.order = next(clock)
         found = floating(output)

@@ -25,7 +25,7 @@ from torch.utils.hooks import RemovableHandle
 from camkit_core.errors import CamkitError, CaptureError
 from camkit_core.inputs import ModelInputs, check_batch, diagnose
 from camkit_core.layers import Layer
-from camkit_core.shadow import Shadow
+from camkit_core.shadow import Shadow, original
 from camkit_core.tree import floating, map_tensors, tensors
 
 _ACTIVE: ContextVar[object] = ContextVar("camkit_active_recorder", default=None)
@@ -162,7 +162,7 @@ class _Recorder:
         return next((name for name, t, version in self._returned if t._version != version), "")
 
     def _hook(self, path: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-        if _ACTIVE.get() is not self:
+        if not is_active(self):
             return None
         call = self._calls[path]
         self._calls[path] += 1
@@ -197,7 +197,7 @@ class _Recorder:
         return tensor
 
     def _note_linear(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
-        if _ACTIVE.get() is self and args and isinstance(output, Tensor):
+        if is_active(self) and args and isinstance(output, Tensor):
             self.linear.append(LinearCall(name, module, args[0].detach(), output.detach()))
 
 
@@ -245,12 +245,12 @@ def _on_model(
     model: nn.Module, inputs: ModelInputs, plan: Plan, recorder: _Recorder, keep_grad: bool
 ) -> tuple[Any, Tensor]:
     """Hooks on the model itself, heard by this call only, and gone afterwards."""
-    if any(module.training for module in model.modules()):
+    if any(original(module).training for module in model.modules()):
         raise CaptureError(
             f"layer {recorder.missing()[0]!r} is reached past the module tree, so it cannot run on "
             "a copy of the model in eval mode; call model.eval() first"
         )
-    handles = recorder.attach(lambda module: module, model)
+    handles = recorder.attach(original, model)
     try:
         with torch.compiler.set_stance("force_eager"):
             return _call(model, inputs, plan, recorder, keep_grad)
@@ -273,7 +273,7 @@ def _call(
         if plan.input_gradients:
             image = image.clone().requires_grad_()
             inputs = inputs.with_image(image.clone())
-        stack.enter_context(_active(recorder))
+        stack.enter_context(active(recorder))
         try:
             output = inputs.call(root)
         except CamkitError:
@@ -287,8 +287,14 @@ def _call(
     return output, image
 
 
+def is_active(recorder: object) -> bool:
+    """Whether this thread is inside the pass of that recorder, and not inside a nested one."""
+    return _ACTIVE.get() is recorder
+
+
 @contextlib.contextmanager
-def _active(recorder: object) -> Iterator[None]:
+def active(recorder: object) -> Iterator[None]:
+    """Mark a pass, so that hooks hear their own pass only."""
     token = _ACTIVE.set(recorder)
     try:
         yield

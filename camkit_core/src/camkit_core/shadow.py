@@ -21,6 +21,9 @@ def _kind(module: nn.Module) -> str:
     return _kind_of(type(module))  # type: ignore[arg-type]  # modules hash by identity
 
 
+_ORIGINAL = "_camkit_original"
+
+
 @cache
 def _kind_of(of: type[nn.Module]) -> str:
     names = {kind.__name__ for kind in of.__mro__}
@@ -64,7 +67,7 @@ class Shadow:
             CapabilityError: a wanted module is compiled TorchScript, which has no hooks.
             CaptureError: TorchScript in training mode, which cannot be switched off on a copy.
         """
-        self._wanted = {id(module) for module in wanted}
+        self._wanted = {id(unwrap(module)) for module in wanted}
         self._twins: dict[int, nn.Module] = {}
         self.trained: list[nn.Module] = []
         self.root = self._visit(model)
@@ -119,12 +122,21 @@ def _twin(module: nn.Module, children: Mapping[str, nn.Module | None]) -> nn.Mod
     state["_modules"] = dict(children)
     state["training"] = False
     state["_compiled_call_impl"] = None
+    state[_ORIGINAL] = original(module)
     for key, value in state.items():
         # A patched forward is bound to the original, whose children have no hooks.
         if isinstance(value, MethodType) and value.__self__ is module:
             state[key] = MethodType(value.__func__, twin)
     object.__setattr__(twin, "__dict__", state)
     return twin
+
+
+def original(module: nn.Module) -> nn.Module:
+    """The module a twin was made from; any other module itself."""
+    found = unwrap(module)
+    known = found.__dict__.get(_ORIGINAL, found)
+    assert isinstance(known, nn.Module)
+    return known
 
 
 def _own(key: str, value: Any) -> Any:

@@ -56,7 +56,8 @@ def _predicted(scores: Tensor, rank: int) -> Tensor:
         )
     if rank >= classes:
         raise TargetError(f"rank {rank + 1} was asked for, but the model has {classes} classes")
-    return scores.detach().topk(rank + 1, dim=1).indices[:, rank]
+    # Not topk: where scores are equal it may order them differently for another rank.
+    return scores.detach().sort(dim=1, descending=True, stable=True).indices[:, rank]
 
 
 def _count(given: int, images: int) -> str:
@@ -251,7 +252,14 @@ def _by_word(word: str, output: Any, registry: Registry, class_names: Sequence[s
             f"target={word!r}: this model's class names are not known; pass a class index, or a "
             "model loaded with camkit.load_model(...)"
         )
-    raise TargetError(f"no class is called {word!r}{near(word, class_names)}")
+    raise TargetError(f"no class is called {word!r}{_near_class(word, class_names)}")
+
+
+def _near_class(word: str, class_names: Sequence[str]) -> str:
+    """Class names that contain the word, before those that are spelled alike."""
+    inside = [name for name in class_names if word.strip().lower() in name.lower()][:3]
+    quoted = " or ".join(map(repr, inside))
+    return f"; did you mean {quoted}?" if inside else near(word, class_names)
 
 
 def top(word: str) -> int | None:

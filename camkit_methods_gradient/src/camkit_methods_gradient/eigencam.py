@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -16,7 +17,8 @@ class EigenCAM(MethodModel):
 
     Muhammad and Yeasin, Eigen-CAM: Class Activation Map using Principal Components, IJCNN 2020,
     arXiv:2008.00299, eq. 4-5. The same map for every class. A component has no sign of its own;
-    here it follows sum_k A_k, so the picture does not flip between machines.
+    here its sum is positive (or, if centered, it follows sum_k A_k), so the picture does not flip
+    between machines.
     """
 
     name: ClassVar[str] = "eigencam"
@@ -39,5 +41,7 @@ class EigenCAM(MethodModel):
     def __call__(self, capture: Capture, /) -> Tensor:
         """`[N, *S]`."""
         activations = capture.activations
-        projection = first_component(activations, center=self.variant == "grad-cam")
-        return align(projection, activations.sum(1))
+        if self.variant == "grad-cam":
+            return align(first_component(activations, center=True), activations.sum(1))
+        projection = first_component(activations, center=False)
+        return align(projection, torch.ones_like(projection))

@@ -60,12 +60,11 @@ def centered(maps: Tensor) -> Tensor:
 
 
 def align(projection: Tensor, reference: Tensor) -> Tensor:
-    """The projection with the sign that correlates with `reference`, both `[N, *S]`.
+    """The projection with the sign that agrees with `reference`, both `[N, *S]`: <p, r> >= 0.
 
     A principal component has no sign of its own; without this rule the picture may be inverted.
+    Of a centered component, this is the sign of the correlation.
     """
-    flat, other = projection.flatten(1), reference.flatten(1)
-    agreement = ((flat - flat.mean(1, True)) * (other - other.mean(1, True))).sum(1)
-    agreement = torch.where(agreement == 0, (flat * other).sum(1), agreement)
-    sign = torch.where(agreement < 0, -1.0, 1.0).to(projection.dtype)
-    return projection * sign.reshape(-1, *(1,) * (projection.ndim - 1))
+    axes = tuple(range(1, projection.ndim))
+    agreement = (projection * reference).sum(axes, keepdim=True)
+    return torch.where(agreement < 0, -projection, projection)

@@ -185,22 +185,28 @@ def first_projection(x: Array) -> Array:
 
 
 def follow(projection: Array, x: Array) -> Array:
-    """The sign for which the projection correlates with the row sums of `x`."""
+    """The sign for which the projection agrees with the row sums of `x`."""
     sums = np.array([math.fsum(row) for row in x])
-    covariance = math.fsum((projection - projection.mean()) * (sums - sums.mean()))
-    return -projection if covariance < 0 else projection
+    return -projection if math.fsum(projection * sums) < 0 else projection
 
 
 def eigencam(a: Array, centered: bool = False) -> Array:
-    """Eigen-CAM, arXiv 2008.00299 eq. 4 and 5: A projected on its first right singular vector."""
+    """Eigen-CAM, arXiv 2008.00299 eq. 4 and 5: A projected on its first right singular vector.
+
+    Of positive sum; the centered one has no sum and follows the row sums.
+    """
     x = rows(a)
-    projection = first_projection(centered_columns(x) if centered else x)
-    return follow(projection, x).reshape(a.shape[1:])
+    if centered:
+        return follow(first_projection(centered_columns(x)), x).reshape(a.shape[1:])
+    projection = first_projection(x)
+    return (-projection if math.fsum(projection) < 0 else projection).reshape(a.shape[1:])
 
 
 def eigengradcam(a: Array, g: Array, centered: bool = False) -> Array:
-    """The same projection of `G A`."""
-    return eigencam(g * a, centered)
+    """The same projection of `G A`, with the sign of its row sums."""
+    x = rows(g * a)
+    projection = first_projection(centered_columns(x) if centered else x)
+    return follow(projection, x).reshape(a.shape[1:])
 
 
 def segeigencam(a: Array, g: Array) -> Array:
