@@ -287,8 +287,9 @@ def test_the_sign_of_a_component_follows_the_activations(name: str) -> None:
         maps = raw(net, x, name)
         assert_live(maps)
         sums = np.ones_like(matrix[0][0]) if name == "eigencam" else matrix[0].sum(0)
-        size = np.linalg.norm(maps) * np.linalg.norm(sums)
-        lowest = min(lowest, float((maps.flatten() * sums.ravel()).sum() / size))
+        flat = maps.flatten().numpy()
+        size = np.linalg.norm(flat) * np.linalg.norm(sums)
+        lowest = min(lowest, float((flat * sums.ravel()).sum() / size))
     assert lowest >= 0
 
 

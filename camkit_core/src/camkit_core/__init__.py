@@ -18,6 +18,7 @@ _HOME = {
     "hookspecs": "hookimpl hookspec",
     "method": "MethodModel",
     "need": "Claim Need",
+    "options": "method_of",
     "outputs": "class_scores",
     "post": "DEFAULT_POST Post",
     "probe": "LayerReport probe_layers",
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from camkit_core.method import MethodModel as MethodModel
     from camkit_core.need import Claim as Claim
     from camkit_core.need import Need as Need
+    from camkit_core.options import method_of as method_of
     from camkit_core.outputs import class_scores as class_scores
     from camkit_core.post import DEFAULT_POST as DEFAULT_POST
     from camkit_core.post import Post as Post
