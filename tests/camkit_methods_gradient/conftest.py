@@ -19,3 +19,11 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say whether an accelerator was used."""
+    from gradient_proof.device import DEVICE
+
+    found = torch.cuda.get_device_name() if DEVICE == "cuda" else "no CUDA device was found"
+    terminalreporter.write_line(f"device tests of the gradient family ran on {DEVICE} ({found})")

@@ -293,6 +293,15 @@ def test_the_sign_of_a_component_follows_the_activations(name: str) -> None:
     assert lowest >= 0
 
 
+@DIMS
+def test_eigencam_of_positive_activations_is_positive(dims: int) -> None:
+    """Perron: the first singular vector of a matrix without negative entries has none itself."""
+    for seed in range(15):
+        maps = raw(DeepNet(dims, seed=seed), images(1, dims, seed=seed), "eigencam")
+        assert_live(maps)
+        assert maps.min() >= -1e-12 * maps.max()
+
+
 def test_seg_eigen_shows_its_strongest_side() -> None:
     for seed in range(15):
         maps = raw(DeepNet(seed=seed, signed=True), images(1, seed=seed), "segeigencam")
