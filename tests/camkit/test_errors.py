@@ -10,9 +10,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from PIL import Image
+
+from camkit_core import Entry, Registry, hookimpl
 
 
 def parsed(path: str) -> list[dict]:
@@ -139,6 +142,39 @@ def test_typo_in_a_command(run) -> None:
 def test_errors_come_before_the_model_is_loaded(run, photo: Path) -> None:
     for argv in (["nope.png"], [photo, "-m", "gradcan"], [photo, "--format", "npy"]):
         assert run("explain", *argv, "--model", "missing.py:build").code == 2
+
+
+@pytest.mark.parametrize("command", ["explain", "compare"])
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("gradcan", "did you mean 'gradcam'"),
+        ("gradcampp:varant=paper", "no option 'varant'"),
+        ("gradcampp:variant=papr", "variant='papr'"),
+    ],
+)
+def test_methods_are_checked_before_photos_and_model(
+    run, command: str, method: str, message: str
+) -> None:
+    argv = ["nope.png", "-m", f"layercam,{method}", "--model", "missing.py:build"]
+    done = run(command, *argv)
+    assert done.code == 2
+    (line,) = done.lines
+    assert message in line
+
+
+def test_a_method_that_cannot_be_imported_is_exit_code_4_before_anything_is_read(
+    run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = ModuleType("a_plugin")
+    entry = Entry(kind="method", name="sick", ref="no_such_module:Sick", needs=())
+    plugin.camkit_entries = hookimpl(lambda: [entry])  # type: ignore[attr-defined]
+    registry = Registry(plugins=[("sick-plugin", plugin)])
+    monkeypatch.setattr("camkit.run.plan.default_registry", lambda: registry)
+    done = run("explain", "nope.png", "-m", "sick", "--model", "missing.py:build")
+    assert done.code == 4
+    (line,) = done.lines
+    assert "'sick' of sick-plugin could not be imported from no_such_module:Sick" in line
 
 
 def test_some_bad_photos_do_not_stop_the_others(run, net: str, photo: Path) -> None:

@@ -30,6 +30,67 @@ def test_json_lists_every_module(run, net: str) -> None:
     assert "one vector per image" in done.records[2]["note"]
 
 
+NOTES = """
+import torch
+from torch import nn
+
+
+class Pair(nn.Module):
+    def forward(self, x):
+        return x, x + 1
+
+
+class Maybe(nn.Module):
+    def forward(self, x):
+        return x.flatten(2).transpose(1, 2)[:, 1:], None
+
+
+class Deep(nn.Module):
+    def forward(self, x):
+        return x[:, None, None]
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.pair, self.maybe, self.deep, self.relu = Pair(), Maybe(), Deep(), nn.ReLU()
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = self.relu(self.relu(self.conv(x)))
+        self.maybe(x), self.deep(x)
+        return self.head(self.pair(x)[1].mean((2, 3)))
+
+
+def build():
+    return Net()
+"""
+
+
+def test_notes_are_short_in_the_table_and_whole_in_json(run, tmp_path: Path) -> None:
+    (tmp_path / "notes.py").write_text(NOTES)
+    lines = {line.split()[0]: line.rstrip() for line in run(*_NOTES).lines if line.strip()}
+    expected = {
+        "pair": "returns several tensors",
+        "maybe": "tokens, grid unknown",
+        "deep": "layout unknown",
+        "relu": "name one call: 'relu#0' ...",
+        "head": "one vector per image",
+    }
+    for name, note in expected.items():
+        assert lines[name].endswith(f"  {note}"), name
+    assert lines["*"].split()[1:3] == ["conv", "Conv2d"]
+    whole = {record["name"]: record["note"] for record in run(*_NOTES, "--json").records}
+    assert whole.keys() - {"conv"} == expected.keys()
+    for name in expected.keys() - {"relu"}:
+        assert len(whole[name]) > 2 * len(expected[name]), name
+    assert whole["conv"] == ""
+
+
+_NOTES = ("layers", "--model", "notes.py:build")
+
+
 def test_the_default_is_what_explain_uses(run, net: str, photo: Path) -> None:
     default = next(row for row in run("layers", "--model", net, "--json").records if row["default"])
     result = run("explain", photo, "--model", net, "--json").records[0]

@@ -11,7 +11,7 @@ from camkit.cli import terminal
 from camkit.cli.errors import Usage
 from camkit.run import request
 from camkit.run.predictions import predictions
-from camkit_core import ClassTarget, UnknownNameError, default_registry
+from camkit_core import ClassTarget, OptionError, UnknownNameError, default_registry
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,20 @@ def test_methods_are_known_and_taken_once() -> None:
     assert request.method_specs([], ["fem"], registry) == ("fem",)
     with pytest.raises(UnknownNameError, match="did you mean 'layercam'"):
         request.method_specs(["gradcam,layercan"], [], registry)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("gradcampp:varant=paper", "no option 'varant'; did you mean 'variant'"),
+        ("gradcampp:variant=papr", "variant='papr'"),
+        ("gradcam:variant=paper", "gradcam has no option 'variant'"),
+        ("gradcampp:paper", "must read name=value"),
+    ],
+)
+def test_method_options_are_checked_with_the_names(spec: str, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        request.method_specs([f"layercam,{spec}"], [], default_registry())
 
 
 def test_targets_are_classes_names_and_ranks() -> None:

@@ -119,7 +119,7 @@ class Listed(Chain):
 def test_hooks_on_the_model_itself_hear_their_own_call_only(layer):
     found = []
 
-    def explain_again(net):
+    def explain_again(_):
         call, net.inside[0] = net.inside[0], None
         try:
             found.append(ask(net, images(seed=6), target=2).raw["body"])
@@ -153,14 +153,10 @@ def test_a_forward_inside_a_forward_is_another_call_of_the_layer():
 def test_a_forward_in_another_thread_is_not_captured():
     x, other = images(), images(seed=9)
 
-    def run_elsewhere(net):
-        call, net.inside[0] = net.inside[0], None
-        try:
-            thread = threading.Thread(target=lambda: Chain.forward(net, other))
-            thread.start()
-            thread.join()
-        finally:
-            net.inside[0] = call
+    def run_elsewhere(_):
+        thread = threading.Thread(target=Chain.forward, args=(net, other))
+        thread.start()
+        thread.join()
 
     net = Listed(run_elsewhere)
     close(ask(net, x, method=HiRes()).raw["body"], hires(x))

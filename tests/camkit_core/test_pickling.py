@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import pickle
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 import torch
 from core_proof.checks import same, telling
 from core_proof.methods import GradCAM, HiRes, registry
 from core_proof.networks import Chain, images
+from core_proof.remote import work
 
 from camkit_core import Explainer, Provenance, TargetInfo, explain
 
@@ -81,21 +83,14 @@ def test_an_explanation_comes_back_whole():
     assert isinstance(copied.target, TargetInfo)
 
 
-def in_child(work):
-    explainer, x, target = work
-    torch.set_num_threads(1)
-    found = explainer.explain(x, HiRes(gain=2.0), target)
-    return found, torch.is_grad_enabled()
-
-
 @pytest.mark.slow
 def test_a_spawned_process_gives_the_same_maps():
-    net = Chain().train()
-    explainer, jobs = Explainer(net, "body"), [(images(seed=s), s % 5) for s in range(4)]
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        results = pool.map(in_child, [(explainer, x, target) for x, target in jobs])
-    for (x, target), (found, grad) in zip(jobs, results, strict=True):
-        wanted = explainer.explain(x, HiRes(gain=2.0), target)
-        assert grad
+    explainer = Explainer(Chain().train(), "body")
+    jobs = [(explainer, HiRes(gain=2.0), images(seed=seed), seed % 5) for seed in range(4)]
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=spawn) as pool:
+        results = list(pool.map(work, jobs))
+    for job, found in zip(jobs, results, strict=True):
+        wanted = work(job)
         same(found.maps, telling(wanted.maps))
         same(found.raw["body"], wanted.raw["body"])

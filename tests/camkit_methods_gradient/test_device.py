@@ -1,4 +1,4 @@
-"""Float32 on the fastest device there is agrees with float64 on the CPU, and stays on the device."""
+"""Float32 on the best device there is agrees with float64 on the CPU, and stays on the device."""
 
 from __future__ import annotations
 

@@ -129,6 +129,89 @@ def test_one_explanation_is_a_grid_too(make):
     assert find(Grid()([explanation], size=SIZE), alone(explanation))
 
 
+def lines_of(sheet, items):
+    """Left edges of the pictures, line by line; each is found exactly once."""
+    lines = {}
+    for item in items:
+        ((top, left),) = find(sheet, alone(item))
+        lines.setdefault(top, []).append(left)
+    return [lines[top] for top in sorted(lines)]
+
+
+def methods(make, count, **options):
+    return [make(warm(seed), method=f"method{seed}", **options) for seed in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("given", "columns", "expected"),
+    [
+        (3, None, [4]),
+        (6, None, [7]),
+        (7, None, [4, 4]),
+        (20, None, [7, 7, 7]),
+        (19, None, [7, 7, 6]),
+        (4, 2, [2, 2, 1]),
+        (4, 1, [1, 1, 1, 1, 1]),
+        (8, 9, [9]),
+        (4, 20, [5]),
+    ],
+)
+def test_a_single_row_goes_on_in_the_next_line(make, picture, given, columns, expected):
+    items = methods(make, given, pictures=[picture])
+    options = {} if columns is None else {"columns": columns}
+    sheet = Grid()(items, size=SIZE, **options)
+    places = [GAP + place * (SIZE + GAP) for place in range(max(expected))]
+    lines = [places[:count] for count in expected]
+    ((top, left),) = find(sheet, input_panel(items[0], 0, Look(), SIZE))
+    assert left == lines[0].pop(0) == GAP, "the photo is shown once, before everything else"
+    assert lines_of(sheet, items) == [line for line in lines if line]
+    assert top <= min(y for item in items for y, _ in find(sheet, alone(item)))
+    assert sheet.width == places[-1] + SIZE + GAP
+
+
+def test_methods_keep_their_order_across_lines(make):
+    items = methods(make, 5)
+    sheet = Grid()(items, size=SIZE, columns=3)
+    places = [find(sheet, alone(item))[0] for item in items]
+    assert places == sorted(places)
+
+
+def test_every_line_has_its_own_heads(make):
+    """Another name changes the pixels above its picture in that line, and no others."""
+    items = methods(make, 5)
+    renamed = [*items[:4], make(warm(4), method="another")]
+    first, second = (np.array(Grid()(each, size=SIZE, columns=3)) for each in (items, renamed))
+    assert first.shape == second.shape
+    changed = np.argwhere((first != second).any(2))
+    ((top, left),) = find(second, alone(items[4]))
+    assert len(changed) > 20
+    assert (changed[:, 0] < top).all()
+    assert (changed[:, 0] >= top - 25).all()
+    assert (changed[:, 1] >= left).all()
+    assert (changed[:, 1] < left + SIZE).all()
+
+
+def test_heads_are_nearer_to_their_own_line_than_to_the_one_above(make):
+    items = methods(make, 3)
+    sheet = np.array(Grid()(items, size=SIZE, columns=2, title=""))
+    ((above, left),), ((below, _),) = (find(sheet, alone(items[place])) for place in (0, 2))
+    inked = (sheet[above + SIZE : below, left : left + SIZE] != 255).any((1, 2))
+    rows = np.flatnonzero(inked)
+    assert len(rows), "the head of the second line"
+    assert len(inked) - 1 - rows[-1] < rows[0]
+
+
+def test_a_table_of_several_rows_is_not_wrapped(make):
+    given = [
+        make(warm(10 * target + seed), method=f"method{seed}", label=f"class {target}")
+        for target in (1, 2)
+        for seed in range(3)
+    ]
+    wrapped, usual = Grid()(given, size=SIZE, columns=2), Grid()(given, size=SIZE)
+    np.testing.assert_array_equal(np.array(wrapped), np.array(usual))
+    assert [len(line) for line in lines_of(usual, given)] == [3, 3]
+
+
 def test_names_tell_columns_apart(make):
     given = [
         make(warm(0), method="scorecam", parameters={"k": 1, "same": 2}),

@@ -110,18 +110,20 @@ class Call:
     def run(self) -> dict[tuple[Any, int], Explanation]:
         """Explanations keyed (method as given, position of the target)."""
         with torch.inference_mode(False), torch.no_grad():
-            return self._run()
-
-    def _run(self) -> dict[tuple[Any, int], Explanation]:
-        self.session = self._session()
-        self._bind()
-        for done, job in enumerate(self.jobs, start=1):
+            self.session = self._session()
             with self.session.arithmetic(grad=False):
-                self._maps(job)
+                self._bind()
+                self._explain()
+                return {job.key: self._explanation(job) for job in self.jobs}
+
+    def _explain(self) -> None:
+        for done, job in enumerate(self.jobs, start=1):
+            self._maps(job)
             if self.words.progress:
                 self.words.progress(done, len(self.jobs))
-        self._finish()
-        return {job.key: self._explanation(job) for job in self.jobs}
+        self._judge_all()
+        for job in self.jobs:
+            job.maps = self.post(list(job.raw.values()), self.inputs.image.shape[2:])
 
     def _session(self) -> Session:
         reads_layers = bool(self.needs & AT_A_LAYER)
@@ -207,18 +209,15 @@ class Call:
             )
         return raw.detach().clone()  # a result owns its memory, also where rows were expanded
 
-    def _finish(self) -> None:
-        """Judge all maps of equal shape together, then draw each."""
+    def _judge_all(self) -> None:
+        """Look at all maps of equal shape together."""
         groups: dict[Any, list[_Job]] = {}
         for job in self.jobs:
             key = tuple((name, raw.shape, raw.dtype) for name, raw in job.raw.items())
             groups.setdefault(key, []).append(job)
-        with self.session.arithmetic(grad=False):
-            self._judge_scores()
-            for jobs in groups.values():
-                self._judge(jobs)
-            for job in self.jobs:
-                job.maps = self.post(list(job.raw.values()), self.inputs.image.shape[2:])
+        self._judge_scores()
+        for jobs in groups.values():
+            self._judge(jobs)
 
     def _judge_scores(self) -> None:
         scores = [self.session.score(target) for target in range(len(self.targets))]

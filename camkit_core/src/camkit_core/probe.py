@@ -148,7 +148,7 @@ def _hookable(model: nn.Module) -> list[nn.Module]:
 
 
 def _watch(model: nn.Module, batch: ModelInputs, shadow: Shadow | None) -> tuple[list[_Seen], Any]:
-    """One pass with the graph on and a hook on every module; without shadow, on the model itself."""
+    """One pass with the graph on and all modules hooked: the shadow's, or else the model's own."""
     hookable = set(_hookable(model))
     named = [(name, module) for name, module in model.named_modules() if name]
     seen = [_Seen(name, module) for name, module in named if module in hookable]

@@ -28,7 +28,8 @@ _DERIVATIVES = Need.GRADIENTS | Need.SECOND_ORDER
 class Session:
     """One model, one batch, a set of layers and targets.
 
-    The forward pass runs in the constructor; gradients when first asked for.
+    The forward pass runs in the constructor, in the caller's autocast; everything after it belongs
+    inside `arithmetic(grad=False)`. Gradients are computed when first asked for.
 
     Attributes:
         reshapes: layer name -> how its output is read.
@@ -122,9 +123,8 @@ class Session:
 
     def bind(self, targets: Sequence[Target]) -> None:
         """Settle every target on the clean output."""
-        with self.arithmetic(grad=False):
-            clean = map_tensors(Tensor.detach, self.explained)
-            self.adopt(tuple(target.bind(clean, self.run_plain) for target in targets))
+        clean = map_tensors(Tensor.detach, self.explained)
+        self.adopt(tuple(target.bind(clean, self.run_plain) for target in targets))
 
     def adopt(self, bound: tuple[BoundTarget, ...]) -> None:
         """Use targets that are settled already."""
@@ -136,8 +136,7 @@ class Session:
     def score(self, target: int) -> Tensor:
         """Scores `[N]`, detached."""
         if target not in self._scores:
-            with self.arithmetic(grad=False):
-                self._scored(target)
+            self._scored(target)
         return self._scores[target]
 
     def _scored(self, target: int) -> Tensor:
@@ -190,16 +189,14 @@ class Session:
     def activations(self, layer: str) -> Tensor:
         """`[N, C, *S]`, detached, float32 or better."""
         if layer not in self._activations:
-            with self.arithmetic(grad=False):
-                kept = map_tensors(Tensor.detach, self.done.kept[layer])
-                self._activations[layer] = exact(self._spatial(layer, kept))
+            kept = map_tensors(Tensor.detach, self.done.kept[layer])
+            self._activations[layer] = exact(self._spatial(layer, kept))
         return self._activations[layer]
 
     def gradients(self, target: int, layer: str) -> Tensor:
         """Gradient of the score at a layer, `[N, C, *S]`, detached, float32 or better."""
         found = self._at_layer(target, layer)
-        with self.arithmetic(grad=False):
-            return exact(self._spatial(layer, map_tensors(Tensor.detach, found)))
+        return exact(self._spatial(layer, map_tensors(Tensor.detach, found)))
 
     def input_gradients(self, target: int) -> Tensor:
         """Gradient of the score at the image, `[N, C, *S]`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 _TALK = Talk()
 _SIDE = 256
+_TENSOR = re.compile(r"(?:^|tensor )\[([\d, ]*)\]")
+"""A shape in a description such as `[1, 4]` or `tuple(tensor [1, 4], tensor [1, 4])`."""
 
 
 def layers(
@@ -78,6 +81,17 @@ def _table(rows: list[dict[str, Any]]) -> Table:
         picture = "x".join(map(str, row["picture"])) if row["picture"] else "-"
         style = "bold" if row["default"] else "" if row["picture"] else "dim"
         name = f"{'*' if row['default'] else ' '} {row['name']}"
-        facts = (name, row["type"], row["output"], picture, row["calls"], row["note"])
+        facts = (name, row["type"], row["output"], picture, row["calls"], _brief(row))
         table.add_row(*(cell(fact, style) for fact in facts))
     return table
+
+
+def _brief(row: dict[str, Any]) -> str:
+    """The note in a few words: with advice in every row the table could not be read."""
+    if row["picture"] or row["calls"] != 1 or not row["note"]:
+        return str(row["note"])
+    shapes = _TENSOR.findall(row["output"])
+    if len(shapes) > 1:
+        return "returns several tensors"
+    axes = len(shapes[0].split(",")) if shapes else None
+    return {2: "one vector per image", 3: "tokens, grid unknown"}.get(axes, "layout unknown")

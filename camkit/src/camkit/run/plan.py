@@ -50,7 +50,8 @@ def make(
     """The plan, after everything was refused that can be refused without the model.
 
     Raises:
-        CamkitError: an unknown method, format or device; or the only image cannot be opened.
+        CamkitError: a wrong method, method option, format or device; or the only image cannot be
+            opened.
     """
     if options.scale == "shared" and not grid:
         raise Usage(

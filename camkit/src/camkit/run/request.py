@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from camkit.cli.errors import Usage
-from camkit_core import near, parse_spec
+from camkit_core import near
 
 if TYPE_CHECKING:
     from camkit_core import Registry
@@ -27,14 +27,18 @@ class Wanted:
 def method_specs(
     given: Sequence[str], default: Sequence[str], registry: Registry
 ) -> tuple[str, ...]:
-    """Method specifications in the order given, each once; their names are known to exist.
+    """Method specifications in the order given, each once; names and options are right.
 
     Raises:
         UnknownNameError: no installed package offers a method of that name.
+        OptionError: a method has no such option, or the option no such value.
+        PluginError: a method cannot be imported.
     """
+    from camkit_core import method_of
+
     specs = [spec for text in given for spec in split_methods(text)] or list(default)
     for spec in specs:
-        registry.find("method", parse_spec(spec)[0])
+        method_of(spec, registry)
     return tuple(dict.fromkeys(specs))
 
 

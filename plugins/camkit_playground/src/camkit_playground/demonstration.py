@@ -23,10 +23,13 @@ METHODS = (
     "hirescam",
     "layercam",
     "xgradcam",
+    "eigengradcam",
     "eigencam",
+    "fem",
     "random",
+    "gaussian",
 )
-"""What is shown where it is installed; the last one is a control that looks at nothing."""
+"""What is shown where it is installed; the last two are controls, blind to the class."""
 
 RANDOM = (
     "The network's weights are random until the trained ones arrive: "

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from camkit_render.placement import place
     from camkit_render.writers import JsonWriter, NpzWriter, PngWriter, SafetensorsWriter
 
+__version__ = "0.1.0"
+
 _HOME = {
     "Grid": "grid",
     "HeatMap": "overlay",
@@ -37,6 +39,7 @@ __all__ = [
     "PngWriter",
     "SafetensorsWriter",
     "Saved",
+    "__version__",
     "load",
     "place",
 ]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from PIL import Image
@@ -25,14 +26,18 @@ from camkit_render.overlay import Spot, spots, warnings
 from camkit_render.panels import input_panel, overlay_panel
 from camkit_render.scale import family
 
+_WIDEST = 7  # pictures of a usual size that fit side by side on a screen, 1600 pixels
+T = TypeVar("T")
+
 
 class Grid:
     """All explanations side by side, as overlays on the original photos.
 
     A row is one image and one target, a column one method (with these parameters at these
-    layers); the first column shows the photo, or the stretched input where there is none. Images
-    are told apart by their input tensors, so explanations of different calls line up. Options are
-    those of `camkit_render.look.Look`.
+    layers); the first column shows the photo, or the stretched input where there is none. A
+    single row goes on in the next line after `columns` pictures, each line with its own heads.
+    Images are told apart by their input tensors, so explanations of different calls line up.
+    Options are those of `camkit_render.look.Look`.
     """
 
     name: ClassVar[str] = "grid"
@@ -50,13 +55,26 @@ class Grid:
         table = _arrange(spots(given, look))
         size = side(look, len(table.rows) * (len(table.columns) + 1))
         every = [spot for row in table.rows for spot in row if spot]
+        rows, heads = [_row(row, look, size) for row in table.rows], [_heads(table, look)]
+        if len(rows) == 1:
+            across = look.columns or _across(len(rows[0]))
+            rows, heads = _wrapped(rows[0], across), _wrapped(heads[0], across)
         return sheet(
-            [_row(row, look, size) for row in table.rows],
+            rows,
             face_for(size, look),
-            heads=_heads(table, look),
+            heads=heads,
             title=_title(given, look) if look.title is None else look.title,
             legend=legend([spot.field for spot in every], look, face_for(size, look)),
         )
+
+
+def _across(pictures: int) -> int:
+    """Pictures per line, such that all lines are about equally long."""
+    return math.ceil(pictures / math.ceil(pictures / _WIDEST))
+
+
+def _wrapped(items: Sequence[T], across: int) -> list[Sequence[T]]:
+    return [items[start : start + across] for start in range(0, len(items), across)]
 
 
 @dataclass(frozen=True)

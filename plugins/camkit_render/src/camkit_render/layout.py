@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from PIL import Image, ImageDraw
 
@@ -64,19 +65,18 @@ def sheet(
     rows: Sequence[Sequence[Cell]],
     face: Face,
     *,
-    heads: Sequence[Sequence[Words]] = (),
+    heads: Sequence[Sequence[Sequence[Words]]] = (),
     title: str = "",
     legend: Image.Image | None = None,
 ) -> Image.Image:
-    """Cells in rows and columns, with column heads, a title strip and a legend."""
+    """Cells in rows and columns, with a title strip and a legend.
+
+    `heads[i]` are the words above the cells of row `i`; rows without any follow the row above.
+    """
     widths = _widths(rows, face)
-    body = [
-        beside([_cell(cell, width, face) for cell, width in zip(row, widths, strict=False)])
-        for row in rows
-    ]
-    if heads:
-        above = zip(heads, widths, strict=True)
-        body.insert(0, beside([text(words, width, face) for words, width in above], bottom=True))
+    body: list[Image.Image] = []
+    for row, above in zip_longest(rows, heads, fillvalue=()):
+        body += _line(row, above, widths, face, first=not body)
     if legend:
         body.append(legend)
     width = max(block.width for block in body)
@@ -84,6 +84,24 @@ def sheet(
         large = Face(round(face.size * 1.3), face.path)
         body.insert(0, text([Words(title, lines=2)], width, large))
     return framed(stack(body))
+
+
+def _line(
+    row: Sequence[Cell],
+    heads: Sequence[Sequence[Words]],
+    widths: Sequence[int],
+    face: Face,
+    *,
+    first: bool,
+) -> list[Image.Image]:
+    cells = beside([_cell(cell, width, face) for cell, width in zip(row, widths, strict=False)])
+    if not heads:
+        return [cells]
+    above = zip(heads, widths, strict=False)
+    block = beside([text(words, width, face) for words, width in above], bottom=True)
+    # Twice the gap, or the heads would seem to belong to the pictures above them.
+    space = [] if first else [Image.new("RGB", (block.width, GAP), PAPER)]
+    return [*space, stack([block, cells], gap=GAP // 2)]
 
 
 def _widths(rows: Sequence[Sequence[Cell]], face: Face) -> list[int]:

@@ -29,7 +29,9 @@ class Look:
         captions: say below the picture what its reader must know (empty map, 1x1 layer, ...).
         size: longest side of one picture in pixels; by default a single overlay has the photo's
             size, and a sheet of several takes at most 224 per picture.
-        columns: pictures per row of a sheet; by default about as many as rows.
+        columns: pictures per row of a sheet; by default about as many as rows. In a grid of one
+            image and one target the photo counts too, and the default is at most 7; a grid of
+            several is a table with one column per method, whatever this says.
         title: text of the title strip; by default layer and scale, `""` for none.
         font: path of a TrueType font for labels the built-in Latin font cannot write.
         slices: how many slices of a volume are shown, evenly spaced along its first axis.
