@@ -114,7 +114,8 @@ def built(session: nox.Session) -> None:
         *_test_needs(ALL.values()),
     )
     _prove_origin(session, files)
-    _test_outside(session, ALL.values(), "--import-mode=importlib")
+    limit = ("-ofaulthandler_timeout=600", "-ofaulthandler_exit_on_timeout=true")
+    _test_outside(session, ALL.values(), "--import-mode=importlib", *limit)
 
 
 @nox.session(reuse_venv=True)

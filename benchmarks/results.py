@@ -11,6 +11,8 @@ from benchmarks.rows import Row
 from benchmarks.timing import Ratio
 
 SCHEMA = 1
+UNDECIDED = 0.03
+"""A median that may be wrong by more than this part of itself decides nothing."""
 
 
 @dataclass
@@ -55,7 +57,8 @@ class Result:
     Attributes:
         forward: of the unit: median seconds, peak MiB.
         entrants: contenders by name.
-        verdict: of the time: "met", "within limit", "missed" or "" (no goal).
+        verdict: of the time: "met", "within limit", "missed", "undecided" (the median is too
+            uncertain) or "" (no goal).
         memory_verdict: of the peak memory.
         error: why there are no figures.
         load: of the machine when the row was done.
@@ -81,7 +84,8 @@ class Result:
             return
         cost = ours.ratio(clock)
         if cost is not None:
-            self.verdict = verdict(cost.median, self.row.goal, self.row.limit)
+            said = verdict(cost.median, self.row.goal, self.row.limit)
+            self.verdict = "undecided" if said and cost.uncertainty > UNDECIDED else said
         if ours.memory is not None:
             self.memory_verdict = verdict(ours.memory, self.row.memory_goal)
 

@@ -217,7 +217,8 @@ def test_an_empty_map_says_why(run, net: str, photo: Path) -> None:
     assert issue["code"] == "all_negative"
     (warning,) = [line for line in done.lines if line.startswith("warning")]
     assert "photo.png: gradcam of dark" in warning
-    assert "empty" in warning
+    assert issue["message"] in warning
+    assert "nothing is left to draw" in warning
 
 
 def test_alpha_is_the_opacity_of_the_heat_map(run, net: str, photo: Path) -> None:

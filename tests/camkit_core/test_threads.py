@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from core_proof.checks import same, telling
-from core_proof.methods import registry
+from core_proof.methods import registry, spy
 from core_proof.networks import Chain, images
 from core_proof.snapshot import unchanged
 from torch import nn
 
-from camkit_core import Explainer, compare, explain
+from camkit_core import Explainer, Need, compare, explain
 
 CALLS = 40
 LAYERS = ("stem", "body", "neck")
@@ -150,6 +151,105 @@ def test_training_in_one_thread_and_explaining_in_another_do_not_disturb_each_ot
         thread.join()
     assert errors == []
     assert all(torch.equal(p, frozen[name]) for name, p in net.named_parameters())
+
+
+class Meeting(Normed):
+    """Stays in `finish` for as long as the test wants, each thread on its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list = [{}]
+
+    def finish(self, a):
+        self.waits[0].get(threading.current_thread().name, lambda: None)()
+        return super().finish(a)
+
+
+class ListedMeeting(Meeting, Listed):
+    """The same, called past the module tree."""
+
+
+def overlapping(net, call, forward=1):
+    """Two calls: the first enters, the second enters, the first leaves, the second leaves.
+
+    They meet in the given forward of each call.
+    """
+    seen = Counter()
+    first_in, second_in, first_out = threading.Event(), threading.Event(), threading.Event()
+    errors = []
+
+    def stay(name, enter, leave):
+        seen[name] += 1
+        if seen[name] == forward:
+            enter.set()
+            assert leave.wait(20)
+
+    def work(done):
+        try:
+            call()
+        except Exception as error:
+            errors.append(error)
+        finally:
+            done.set()
+
+    net.waits[0] = {
+        "first": lambda: stay("first", first_in, second_in),
+        "second": lambda: stay("second", second_in, first_out),
+    }
+    first = threading.Thread(target=work, args=(first_out,), name="first")
+    second = threading.Thread(target=work, args=(threading.Event(),), name="second")
+    first.start()
+    assert first_in.wait(20)
+    second.start()
+    first.join(30)
+    second.join(30)
+    assert errors == []
+
+
+SECOND = spy(
+    lambda c: (c.gradients + c.hvp(c.activations)).sum(1),
+    Need.ACTIVATIONS | Need.GRADIENTS | Need.SECOND_ORDER,
+)
+
+
+@pytest.fixture
+def _switches():
+    """Every switch as at the start, whatever an earlier test left."""
+    torch.compiler.set_stance("default")
+    for name in ("math", "flash", "mem_efficient"):
+        getattr(torch.backends.cuda, f"enable_{name}_sdp")(True)
+
+
+@pytest.mark.usefixtures("_switches")
+@pytest.mark.parametrize("method", ["hires", "saliency", SECOND], ids=["first", "input", "second"])
+@pytest.mark.parametrize("kind", ["eval", "train", "past the tree"])
+def test_overlapping_calls_put_process_wide_switches_back(kind, method):
+    net = ListedMeeting() if kind == "past the tree" else Meeting().train(kind == "train")
+    reg, x = registry(), images()
+    with unchanged(net, x):
+        overlapping(
+            net,
+            lambda: explain(net, x, method, 1, "body", registry=reg),
+            2 if kind == "past the tree" and method != "saliency" else 1,
+        )
+
+
+class BackwardMeeting(Meeting):
+    """The calls meet in the backward pass."""
+
+    def finish(self, a):
+        wait = self.waits[0].get(threading.current_thread().name, lambda: None)
+        if a.requires_grad:
+            a.register_hook(lambda gradient: wait())
+        return Normed.finish(self, a)
+
+
+@pytest.mark.usefixtures("_switches")
+@pytest.mark.parametrize("targets", [[1], [0, 1, 2]], ids=["one target", "three targets"])
+def test_overlapping_backward_passes_put_process_wide_switches_back(targets):
+    net, reg, x = BackwardMeeting(), registry(), images()
+    with unchanged(net, x):
+        overlapping(net, lambda: compare(net, x, ["hires"], targets, "neck", registry=reg))
 
 
 def test_comparing_in_threads_equals_comparing_alone():

@@ -27,6 +27,7 @@ def wanted():
 
 @pytest.fixture
 def _fresh_compiler():
+    torch.compiler.reset()
     yield
     torch.compiler.reset()
 

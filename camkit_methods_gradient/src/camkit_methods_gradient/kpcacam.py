@@ -55,7 +55,7 @@ class KPCACAM(MethodModel):
         if self.variant == "grad-cam":
             peak = leading.abs().argmax(1, keepdim=True)
             leading = leading * leading.gather(1, peak).sign()
-        flat = (leading * values[..., -1:].clamp_min(0).sqrt()).to(activations.dtype)
+        flat = (leading * values[..., -1:].clamp_min(0).sqrt()).to(activations)
         projection = flat.reshape(len(activations), *activations.shape[2:])
         return projection if self.variant == "grad-cam" else align(projection, activations.sum(1))
 

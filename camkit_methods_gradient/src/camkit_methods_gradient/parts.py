@@ -38,14 +38,20 @@ def first_component(maps: Tensor, *, center: bool) -> Tensor:
     The matrix is positions x channels, per image. Its smaller Gram matrix gives the same vector
     as the singular value decomposition at a fraction of the cost.
     """
-    wide = centered(maps) if center else maps.flatten(2).transpose(1, 2).double()  # [N, P, C]
+    wide = centered(maps) if center else rows(maps)
     if wide.shape[1] <= wide.shape[2]:
         values, vectors = torch.linalg.eigh(wide @ wide.transpose(1, 2))
         projection: Tensor = vectors[..., -1] * values[..., -1:].clamp_min(0).sqrt()
     else:
         _, vectors = torch.linalg.eigh(wide.transpose(1, 2) @ wide)
         projection = (wide @ vectors[..., -1:])[..., 0]
-    return projection.to(maps.dtype).reshape(len(maps), *maps.shape[2:])
+    return projection.to(maps).reshape(len(maps), *maps.shape[2:])
+
+
+def rows(maps: Tensor) -> Tensor:
+    """Positions x channels `[N, P, C]` in float64, on the CPU where the device has no float64."""
+    flat = maps.flatten(2).transpose(1, 2)
+    return flat.cpu().double() if maps.device.type == "mps" else flat.double()
 
 
 def centered(maps: Tensor) -> Tensor:
@@ -53,9 +59,9 @@ def centered(maps: Tensor) -> Tensor:
 
     What remains of constant activations is rounding; it becomes zero instead of a component.
     """
-    rows = maps.flatten(2).transpose(1, 2).double()
-    rest = rows - rows.mean(1, keepdim=True)
-    noise = 64 * torch.finfo(maps.dtype).eps * rows.abs().amax((1, 2), keepdim=True)
+    wide = rows(maps)
+    rest = wide - wide.mean(1, keepdim=True)
+    noise = 64 * torch.finfo(maps.dtype).eps * wide.abs().amax((1, 2), keepdim=True)
     return torch.where(rest.abs().amax((1, 2), keepdim=True) > noise, rest, 0.0)
 
 

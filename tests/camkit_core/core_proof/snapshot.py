@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -40,6 +42,12 @@ def _of_module(module: nn.Module) -> dict[str, Any]:
     }
 
 
+def _stance() -> str:
+    """How `torch.compile` behaves in this process; the compiler is loaded on first use only."""
+    loaded = sys.modules.get("torch._dynamo.eval_frame")
+    return loaded._stance.stance if loaded else "default"
+
+
 def _of_process() -> dict[str, Any]:
     return {
         "grad": torch.is_grad_enabled(),
@@ -55,6 +63,8 @@ def _of_process() -> dict[str, Any]:
             list(getattr(torch_module, name))
             for name in ("_global_forward_hooks", "_global_forward_pre_hooks")
         ],
+        "compiler": _stance(),
+        "warnings": list(warnings.filters),
         "modes": torch.overrides._get_current_function_mode_stack(),
         "sdp": (
             torch.backends.cuda.math_sdp_enabled(),

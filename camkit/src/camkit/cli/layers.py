@@ -88,10 +88,12 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 def _brief(row: dict[str, Any]) -> str:
     """The note in a few words: with advice in every row the table could not be read."""
-    if row["picture"] or row["calls"] != 1 or not row["note"]:
+    if row["calls"] != 1:
+        return f"name one call, #0 to #{row['calls'] - 1}"
+    if row["picture"] or not row["note"]:
         return str(row["note"])
     shapes = _TENSOR.findall(row["output"])
     if len(shapes) > 1:
         return "returns several tensors"
-    axes = len(shapes[0].split(",")) if shapes else None
+    axes = shapes[0].count(",") + 1 if shapes else 0
     return {2: "one vector per image", 3: "tokens, grid unknown"}.get(axes, "layout unknown")

@@ -73,7 +73,7 @@ def _across(pictures: int) -> int:
     return math.ceil(pictures / math.ceil(pictures / _WIDEST))
 
 
-def _wrapped(items: Sequence[T], across: int) -> list[Sequence[T]]:
+def _wrapped(items: list[T], across: int) -> list[list[T]]:
     return [items[start : start + across] for start in range(0, len(items), across)]
 
 
