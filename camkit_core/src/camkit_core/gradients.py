@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from camkit_core.switches import quiet_vmap
 
 _CHUNK_BYTES = 3 * 2**22  # larger blocks spend their time on fresh memory pages
 _HEAVY = ("Convolution", "Attention", "Bmm", "Conv", "Rnn", "Fft")
@@ -105,8 +106,7 @@ class Gradients:
         seeds = torch.eye(len(block), dtype=scores.dtype, device=scores.device)
         self._tally.backwards += 1
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # vmap's note on slow operators
+            with quiet_vmap():
                 found = torch.autograd.grad(
                     scores,
                     self._leaves,

@@ -26,6 +26,7 @@ from camkit_core.errors import CamkitError, CaptureError
 from camkit_core.inputs import ModelInputs, check_batch, diagnose
 from camkit_core.layers import Layer
 from camkit_core.shadow import Shadow, original
+from camkit_core.switches import eager, math_attention
 from camkit_core.tree import floating, map_tensors, tensors
 
 _ACTIVE: ContextVar[object] = ContextVar("camkit_active_recorder", default=None)
@@ -252,7 +253,7 @@ def _on_model(
         )
     handles = recorder.attach(original, model)
     try:
-        with torch.compiler.set_stance("force_eager"):
+        with eager():
             return _call(model, inputs, plan, recorder, keep_grad)
     finally:
         for handle in handles:
@@ -269,7 +270,7 @@ def _call(
         if keep_grad:
             stack.enter_context(_KeepGrad())
         if plan.double_backward:
-            stack.enter_context(_plain_attention())
+            stack.enter_context(math_attention())
         if plan.input_gradients:
             image = image.clone().requires_grad_()
             inputs = inputs.with_image(image.clone())
@@ -333,9 +334,3 @@ class _KeepGrad(TorchFunctionMode):
         if func is torch._C._set_grad_enabled:
             return func(True)
         return func(*args, **(kwargs or {}))
-
-
-def _plain_attention() -> contextlib.AbstractContextManager[None]:
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    return sdpa_kernel(SDPBackend.MATH)
