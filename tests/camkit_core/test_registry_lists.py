@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from core_proof.plugins import install, on_path, write_plugin
+from core_proof.plugins import entry, install, offering, on_path, write_plugin
 
 from camkit_core import Registry, UnknownNameError
 
@@ -93,8 +93,6 @@ def test_arguments_win_over_the_environment(site, monkeypatch):
 
 
 def test_lists_hold_for_plugins_handed_in_too():
-    from core_proof.plugins import entry, offering
-
     plugins = [("one", offering(entry("a"))), ("two", offering(entry("b")))]
     found = Registry(discover=False, plugins=plugins, block=["Two"])
     assert [e.name for e in found.entries()] == ["a"]

@@ -40,10 +40,23 @@ class Switch:
                     self._context.__exit__(None, None, None)
 
 
-def _math_attention() -> AbstractContextManager[None]:
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    return sdpa_kernel(SDPBackend.MATH)
+@contextmanager
+def _math_attention() -> Iterator[None]:
+    # Not torch.nn.attention.sdpa_kernel: it must be left by the thread that entered it.
+    backends = torch.backends.cuda
+    found = (
+        (backends.enable_flash_sdp, backends.flash_sdp_enabled()),
+        (backends.enable_mem_efficient_sdp, backends.mem_efficient_sdp_enabled()),
+        (backends.enable_cudnn_sdp, backends.cudnn_sdp_enabled()),
+        (backends.enable_math_sdp, backends.math_sdp_enabled()),
+    )
+    for enable, _ in found:
+        enable(enable is backends.enable_math_sdp)
+    try:
+        yield
+    finally:
+        for enable, before in found:
+            enable(before)
 
 
 @contextmanager

@@ -70,3 +70,33 @@ def on_path(site: Path) -> Iterator[None]:
             origin = getattr(sys.modules[name], "__file__", None) or ""
             if origin.startswith(str(site)):
                 del sys.modules[name]
+
+
+class Png:
+    """A writer that notes what it was given."""
+
+    name = "png"
+
+    def __call__(self, explanation: Any, path: Path, /, **options: Any) -> None:
+        path.write_text(f"{len(explanation)} maps, {options}")
+
+
+class Sheet:
+    """A renderer that draws words."""
+
+    name = "sheet"
+
+    def __call__(self, explanations: Any, /, **options: Any) -> str:
+        return f"{len(explanations)} explanations, {options}"
+
+
+class Grid(Sheet):
+    """A renderer whose picture can be saved."""
+
+    name = "grid"
+
+    def __call__(self, explanations: Any, /, **options: Any) -> Any:
+        return self
+
+    def save(self, stream: Any, format: str) -> None:
+        stream.write(format.encode())
