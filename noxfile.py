@@ -78,7 +78,8 @@ TOOLING = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 @nox.session(reuse_venv=True)
 def tests(session: nox.Session) -> None:
     """All tests but the comparisons with peers; everything installed in place."""
-    _install(session, ALL.values(), *_test_needs(ALL.values()), editable=True)
+    others = [*_test_needs(ALL.values()), *_group("plots")]
+    _install(session, ALL.values(), *others, editable=True)
     session.run("pytest", "--ignore=tests/integration", *session.posargs, env=STRICT)
 
 
@@ -177,7 +178,8 @@ def _install(
 
 
 def _install_with_peers(session: nox.Session) -> None:
-    _install(session, ALL.values(), *_test_needs(ALL.values()), *_group("peers"), editable=True)
+    others = [*_test_needs(ALL.values()), *_group("plots"), *_group("peers")]
+    _install(session, ALL.values(), *others, editable=True)
 
 
 def _as_given(session: nox.Session, dists: Iterable[Distribution]) -> list[str]:

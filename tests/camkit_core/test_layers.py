@@ -137,8 +137,8 @@ def test_a_typo_is_answered_with_the_nearest_names(typo, near):
     ("name", "there"),
     [
         ("zzz", "Stages has layer1, layer2"),
-        ("layer2.0.zzz", "layer2.0 has conv, act"),
-        ("head.zzz", "head has no children"),
+        ("layer2.0.quixotically_waltzing_along", "layer2.0 has conv, act"),
+        ("head.quixotic_waltz", "head has no children"),
         ("missing", ""),
         ("", ""),
         ("layer1.-13", ""),

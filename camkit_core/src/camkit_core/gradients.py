@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from camkit_core.errors import CaptureError
 from camkit_core.switches import quiet_vmap
 
 _CHUNK_BYTES = 3 * 2**22  # larger blocks spend their time on fresh memory pages
@@ -36,15 +37,13 @@ class Gradients:
 
     def __init__(
         self,
-        scores: Scores,
         leaves: Sequence[Tensor],
         targets: int,
         tally: Tally,
         *,
         double: bool = False,
     ) -> None:
-        """`scores(targets)` gives the scores of each of them, attached to the graph."""
-        self._scores = scores
+        """`double` keeps what second derivatives need."""
         self._leaves = list(leaves)
         self._targets = targets
         self._double = double
@@ -57,16 +56,19 @@ class Gradients:
         self._leaves = list(leaves)
         self._ready.clear()
 
-    def of(self, target: int) -> list[Tensor | None]:
-        """Gradient at every leaf, None where the score does not depend on it."""
+    def of(self, target: int, scores: Scores) -> list[Tensor | None]:
+        """Gradient at every leaf, None where the score does not depend on it.
+
+        `scores(targets)` gives the scores of each of them, attached to the graph.
+        """
         if target not in self._ready:
             self._ready.clear()
-            self._ready.update(self._compute(target))
+            self._ready.update(self._compute(target, scores))
         return self._ready[target]
 
-    def product(self, target: int, leaf: int, vector: Tensor) -> Tensor:
+    def product(self, target: int, leaf: int, vector: Tensor, scores: Scores) -> Tensor:
         """Hessian-vector product at one leaf (needs `double`); zero where the score is linear."""
-        gradient, at = self.of(target)[leaf], self._leaves[leaf]
+        gradient, at = self.of(target, scores)[leaf], self._leaves[leaf]
         if gradient is None or not gradient.requires_grad:
             return torch.zeros_like(at)
         self._tally.backwards += 1
@@ -76,11 +78,11 @@ class Gradients:
             )
         return torch.zeros_like(at) if found is None else found
 
-    def _compute(self, target: int) -> dict[int, list[Tensor | None]]:
-        (first,) = self._scores([target])
+    def _compute(self, target: int, scores: Scores) -> dict[int, list[Tensor | None]]:
+        (first,) = scores([target])
         if self._batched and _is_light(first, self._leaves):
             block = range(target, min(self._targets, target + self._chunk()))
-            found = self._together(first, block)
+            found = self._together(first, block, scores)
             if found is not None:
                 return found
             self._batched = False
@@ -89,26 +91,37 @@ class Gradients:
     def _alone(self, score: Tensor, target: int) -> list[Tensor | None]:
         self._tally.backwards += 1
         last = target == self._targets - 1
-        found = torch.autograd.grad(
-            score,
-            self._leaves,
-            grad_outputs=torch.ones_like(score),
-            retain_graph=self._double or not last,
-            create_graph=self._double,
-            allow_unused=True,
-        )
+        try:
+            found = torch.autograd.grad(
+                score,
+                self._leaves,
+                grad_outputs=torch.ones_like(score),
+                retain_graph=self._double or not last,
+                create_graph=self._double,
+                allow_unused=True,
+            )
+        except RuntimeError as error:
+            if "use_reentrant" not in str(error) and "Checkpointing" not in str(error):
+                raise
+            raise CaptureError(
+                "activation checkpointing with use_reentrant=True hides the graph behind the "
+                "layer; switch it off for explaining, e.g. model.set_grad_checkpointing(False) or "
+                "model.gradient_checkpointing_disable()"
+            ) from error
         return list(found)
 
-    def _together(self, first: Tensor, block: range) -> dict[int, list[Tensor | None]] | None:
-        rest = self._scores(block[1:])
+    def _together(
+        self, first: Tensor, block: range, scores: Scores
+    ) -> dict[int, list[Tensor | None]] | None:
+        rest = scores(block[1:])
         with torch.enable_grad():
-            scores = torch.stack([first, *rest]).sum(1)
-        seeds = torch.eye(len(block), dtype=scores.dtype, device=scores.device)
+            sums = torch.stack([first, *rest]).sum(1)
+        seeds = torch.eye(len(block), dtype=sums.dtype, device=sums.device)
         self._tally.backwards += 1
         try:
             with quiet_vmap():
                 found = torch.autograd.grad(
-                    scores,
+                    sums,
                     self._leaves,
                     grad_outputs=seeds,
                     is_grads_batched=True,

@@ -74,6 +74,15 @@ class ModelInputs:
             args, kwargs = map_tensors(change, self.args), map_tensors(change, self.kwargs)
         return ModelInputs(args, kwargs, self.key)
 
+    def fresh(self) -> ModelInputs:
+        """A copy to call the model with: some models normalize their input in place."""
+        with torch.inference_mode(False):
+            args, kwargs = (
+                map_tensors(Tensor.clone, self.args),
+                map_tensors(Tensor.clone, self.kwargs),
+            )
+        return ModelInputs(args, kwargs, self.key)
+
     def call(self, model: nn.Module) -> Any:
         """The model's output."""
         return model(*self.args, **self.kwargs)
@@ -102,6 +111,8 @@ def _locate(args: tuple[Any, ...], kwargs: dict[str, Any], image: int | str | No
 
 
 def _check(image: Tensor) -> None:
+    if 0 in image.shape[1:]:
+        raise InputError(f"the image has shape {list(image.shape)}: there is nothing to look at")
     if not torch.is_floating_point(image):
         raise InputError(
             f"the image is {str(image.dtype).removeprefix('torch.')} {list(image.shape)}, but a "

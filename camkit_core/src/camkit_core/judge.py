@@ -107,5 +107,5 @@ def first_bad_layer(model: nn.Module, inputs: ModelInputs) -> str:
         if name and not isinstance(module, torch.jit.ScriptModule):
             shadow.of(module).register_forward_hook(look)
     with torch.inference_mode(False), torch.no_grad():
-        inputs.usable().call(shadow.root)
+        inputs.fresh().call(shadow.root)
     return found[0] if found else ""

@@ -27,7 +27,7 @@ def input_scores(session: Session, target: int, rows: Rows) -> Tensor:
     model = Shadow(session.model, []).root
 
     def chunk(part: Tensor, owner: Tensor) -> Any:
-        return session.inputs.usable().rows(part.to(session.image.dtype), owner).call(model)
+        return session.inputs.fresh().rows(part.to(session.image.dtype), owner).call(model)
 
     return _collect(session, target, rows, chunk)
 
@@ -52,7 +52,7 @@ def tail_scores(session: Session, target: int, layer: str, rows: Rows) -> Tensor
 
     def chunk(part: Tensor, owner: Tensor) -> Any:
         swap.begin(reshape.from_spatial(part, take(kept, owner, images)))
-        inputs = session.inputs.usable().rows(session.image[owner], owner)
+        inputs = session.inputs.fresh().rows(session.image[owner], owner)
         output = inputs.call(shadow.root)
         if not swap.done:
             raise CaptureError(f"layer {layer!r} did not run on the copy of the model")

@@ -159,7 +159,7 @@ def _watch(model: nn.Module, batch: ModelInputs, shadow: Shadow | None) -> tuple
     ]
     try:
         with torch.inference_mode(False), torch.enable_grad(), active(recorder):
-            batch = batch.usable()
+            batch = batch.fresh()
             image = batch.image.detach().clone().requires_grad_().clone()
             return seen, batch.with_image(image).call(shadow.root if shadow else model)
     finally:

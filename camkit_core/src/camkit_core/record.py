@@ -12,9 +12,10 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -78,40 +79,68 @@ def run(model: nn.Module, inputs: ModelInputs, plan: Plan, *, keep_grad: bool = 
         CaptureError: a layer never ran, ran several times, or there is no such call.
         InputError: the model refused the input, and the reason is known.
     """
-    inputs = inputs.usable()
-    recorder = _Recorder(plan)
-    output, image = _on_shadow(model, inputs, plan, recorder, keep_grad)
-    done, notes = 1, list[str]()
-    if recorder.missing():
-        recorder = _Recorder(plan)
-        output, image = _on_model(model, inputs, plan, recorder, keep_grad)
+    how, done, notes = How(keep_grad=keep_grad), 0, list[str]()
+    while True:
+        recorder = _Recorder(plan, how)
+        output, image = _attempt(model, inputs, recorder)
         done += 1
-        notes.append(
-            "a layer is called past the module tree, so for one pass hooks were set on the model "
-            "itself"
-        )
+        remedy = recorder.remedy()
+        if remedy is None:
+            break
+        how = replace(how, **{remedy: True})
+        notes.append(_NOTES[remedy])
     recorder.check()
-    if recorder.overwritten():
-        recorder = _Recorder(plan, isolate=True)
-        output, image = _on_shadow(model, inputs, plan, recorder, keep_grad)
-        done += 1
-        notes.append("a captured output shares memory that was written later, so a copy was kept")
     if recorder.rewritten():
         done += 1
         _check_same(model, inputs, output, recorder.rewritten())
     return Pass(output, image, recorder.kept, recorder.linear, notes, done)
 
 
+@dataclass(frozen=True, slots=True)
+class How:
+    """How a pass is run; each switch is the remedy for something that the plain way gets wrong."""
+
+    keep_grad: bool = False  # the model's own no_grad is ignored
+    on_model: bool = False  # hooks sit on the model itself
+    from_start: bool = False  # the graph is on from the start
+    as_is: bool = False  # the output itself becomes the leaf, because something else holds it
+    isolate: bool = False  # the output is copied before it is kept
+
+
+_NOTES = {
+    "on_model": "a layer is called past the module tree, so for one pass hooks were set on the "
+    "model itself",
+    "from_start": "the model switches gradients off or back behind the layer, so the graph was "
+    "built from the start",
+    "as_is": "the layer's output is stored somewhere and may be used again, so it was not replaced",
+    "isolate": "a captured output shares memory that was written later, so a copy was kept",
+}
+
+
 class _Recorder:
-    def __init__(self, plan: Plan, isolate: bool = False) -> None:
+    def __init__(self, plan: Plan, how: How) -> None:
         self.plan = plan
-        self.isolate = isolate
+        self.how = how
         self.kept: dict[str, Any] = {}
         self.linear: list[LinearCall] = []
+        self.interrupted = False
         self._calls: Counter[str] = Counter()
         self._versions: list[tuple[Tensor, int]] = []
         self._returned: list[tuple[str, Tensor, int]] = []
+        self._replaced: list[ref[Tensor]] = []
         self._wanted = {(layer.path, layer.call or 0): layer for layer in plan.layers}
+
+    def remedy(self) -> str | None:
+        """What to do differently in another pass, if this one cannot be trusted."""
+        found = {
+            "on_model": any(not self._calls[layer.path] for layer in self.plan.layers),
+            "from_start": self.interrupted and not self.how.keep_grad,
+            "as_is": any(replaced() is not None for replaced in self._replaced),
+            "isolate": any(tensor._version != version for tensor, version in self._versions),
+        }
+        return next(
+            (name for name, yes in found.items() if yes and not getattr(self.how, name)), None
+        )
 
     def attach(
         self, find: Callable[[nn.Module], nn.Module], model: nn.Module
@@ -128,10 +157,6 @@ class _Recorder:
                 if is_linear(module)
             ]
         return handles
-
-    def missing(self) -> list[str]:
-        """Captured layers that never ran."""
-        return [layer.name for layer in self.plan.layers if not self._calls[layer.path]]
 
     def check(self) -> None:
         """Refuse layers that never ran, or whose call is not settled."""
@@ -153,10 +178,12 @@ class _Recorder:
                     f"layer {layer.path!r} ran {calls} time(s), so there is no call #{layer.call}; "
                     f"calls are counted from '{layer.path}#0'"
                 )
-
-    def overwritten(self) -> bool:
-        """Whether something wrote into a kept tensor after it was kept."""
-        return any(tensor._version != version for tensor, version in self._versions)
+        if self.how.as_is and self.how.isolate:
+            raise CaptureError(
+                f"the output of {self.plan.layers[0].path!r} is stored somewhere and written to "
+                "later, so it cannot be cut out of the computation; choose the layer before or "
+                "behind it"
+            )
 
     def rewritten(self) -> str:
         """A layer whose output shared memory that was written later under another name."""
@@ -171,6 +198,7 @@ class _Recorder:
         if layer is None:
             return None
         if self.plan.gradients:
+            self.look_at_mode()
             torch.set_grad_enabled(True)
         shared = {_storage(tensor) for tensor in tensors((args, kwargs))}
         self._returned += [
@@ -182,18 +210,27 @@ class _Recorder:
         self.kept[layer.name] = kept
         return map_tensors(lambda t: t.clone() if torch.is_floating_point(t) else t, kept)
 
+    def look_at_mode(self) -> None:
+        """Notice that the model switched gradients off after a layer had switched them on."""
+        if self.kept and self.plan.gradients and not torch.is_grad_enabled():
+            self.interrupted = True
+
     def _keep(self, tensor: Tensor, shared: set[int]) -> Tensor:
         if not torch.is_floating_point(tensor):
             return tensor
         if tensor.is_inference():
             with torch.inference_mode(False):
                 tensor = tensor.clone()
-        if self.isolate or _storage(tensor) in shared:
+        mine = self.how.isolate or _storage(tensor) in shared
+        if mine:
             tensor = tensor.clone()
         if not self.plan.gradients:
             tensor = tensor.detach()
         elif not tensor.requires_grad:
-            tensor = tensor.detach().requires_grad_()
+            if not mine and not self.how.as_is:
+                self._replaced.append(ref(tensor))
+            tensor = tensor if self.how.as_is else tensor.detach()
+            tensor.requires_grad_()
         self._versions.append((tensor, tensor._version))
         return tensor
 
@@ -209,7 +246,7 @@ def _check_same(model: nn.Module, inputs: ModelInputs, output: Any, layer: str) 
         CaptureError: the plain model answers differently.
     """
     with torch.inference_mode(False), torch.no_grad():
-        plain = inputs.call(Shadow(model, []).root)
+        plain = inputs.fresh().call(Shadow(model, []).root)
     pairs = zip(tensors(plain), tensors(output), strict=True)
     if not all(torch.equal(wanted, found.detach()) for wanted, found in pairs):
         raise CaptureError(
@@ -230,62 +267,78 @@ def _storage(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-def _on_shadow(
-    model: nn.Module, inputs: ModelInputs, plan: Plan, recorder: _Recorder, keep_grad: bool
-) -> tuple[Any, Tensor]:
-    wanted = [layer.module for layer in plan.layers]
-    if plan.head:
+def _attempt(model: nn.Module, inputs: ModelInputs, recorder: _Recorder) -> tuple[Any, Tensor]:
+    return (_on_model if recorder.how.on_model else _on_shadow)(model, inputs, recorder)
+
+
+def _on_shadow(model: nn.Module, inputs: ModelInputs, recorder: _Recorder) -> tuple[Any, Tensor]:
+    wanted = [layer.module for layer in recorder.plan.layers]
+    if recorder.plan.head:
         wanted += [module for module in model.modules() if is_linear(module)]
     shadow = Shadow(model, wanted)
-    recorder.attach(shadow.of, model)
-    with _training_guard(shadow):
-        return _call(shadow.root, inputs, plan, recorder, keep_grad)
+    with _hooked(recorder, shadow.of, model), _training_guard(shadow):
+        return _call(shadow.root, inputs, recorder)
 
 
-def _on_model(
-    model: nn.Module, inputs: ModelInputs, plan: Plan, recorder: _Recorder, keep_grad: bool
-) -> tuple[Any, Tensor]:
+def _on_model(model: nn.Module, inputs: ModelInputs, recorder: _Recorder) -> tuple[Any, Tensor]:
     """Hooks on the model itself, heard by this call only, and gone afterwards."""
     if any(original(module).training for module in model.modules()):
         raise CaptureError(
-            f"layer {recorder.missing()[0]!r} is reached past the module tree, so it cannot run on "
-            "a copy of the model in eval mode; call model.eval() first"
+            f"layer {recorder.plan.layers[0].path!r} or another is reached past the module tree, "
+            "so it cannot run on a copy of the model in eval mode; call model.eval() first"
         )
-    handles = recorder.attach(original, model)
+    with _hooked(recorder, original, model), eager():
+        return _call(model, inputs, recorder)
+
+
+@contextlib.contextmanager
+def _hooked(
+    recorder: _Recorder, find: Callable[[nn.Module], nn.Module], model: nn.Module
+) -> Iterator[None]:
+    handles = recorder.attach(find, model)
     try:
-        with eager():
-            return _call(model, inputs, plan, recorder, keep_grad)
+        yield
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _call(
-    root: nn.Module, inputs: ModelInputs, plan: Plan, recorder: _Recorder, keep_grad: bool
-) -> tuple[Any, Tensor]:
-    image = inputs.image.detach()
+def _call(root: nn.Module, inputs: ModelInputs, recorder: _Recorder) -> tuple[Any, Tensor]:
+    plan, how = recorder.plan, recorder.how
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.set_grad_enabled(plan.input_gradients or keep_grad))
-        if keep_grad:
+        grad = plan.input_gradients or how.keep_grad or how.from_start
+        stack.enter_context(torch.set_grad_enabled(grad))
+        if how.keep_grad:
             stack.enter_context(_KeepGrad())
         if plan.double_backward:
             stack.enter_context(math_attention())
+        image, fresh = inputs.usable().image.detach(), inputs.fresh()
         if plan.input_gradients:
             image = image.clone().requires_grad_()
-            inputs = inputs.with_image(image.clone())
+            fresh = fresh.with_image(image.clone())
         stack.enter_context(active(recorder))
-        try:
-            output = inputs.call(root)
-        except CamkitError:
-            raise
-        except Exception as error:
-            better = diagnose(error, root, inputs)
-            if better is error:
-                raise
-            raise better from error
+        output = _answer(root, fresh, how)
+        recorder.look_at_mode()
     check_batch(root, inputs, output)
     return output, image
+
+
+def _answer(root: nn.Module, inputs: ModelInputs, how: How) -> Any:
+    try:
+        return inputs.call(root)
+    except CamkitError:
+        raise
+    except Exception as error:
+        if how.as_is and "leaf Variable" in str(error):
+            raise CaptureError(
+                "a captured output is stored somewhere and written to in place later, so it cannot "
+                "be cut out of the computation; choose the layer before or behind it"
+            ) from error
+        better = diagnose(error, root, inputs)
+        if better is error:
+            raise
+        raise better from error
 
 
 def is_active(recorder: object) -> bool:

@@ -131,7 +131,7 @@ class Session:
         self.bound = bound
         self._scores.clear()
         leaves, double = self._leaves, self.plan.double_backward
-        self._gradients = Gradients(self._attached, leaves, len(bound), self.tally, double=double)
+        self._gradients = Gradients(leaves, len(bound), self.tally, double=double)
 
     def score(self, target: int) -> Tensor:
         """Scores `[N]`, detached."""
@@ -214,7 +214,7 @@ class Session:
         with torch.enable_grad():
             like = self._spatial(layer, kept)
             (raw,) = torch.autograd.grad(like, floating(kept)[0], vector.to(like.dtype))
-        product = self._gradients.product(target, self._position(layer), raw)
+        product = self._gradients.product(target, self._position(layer), raw, self._attached)
         return exact(self._spatial(layer, _refill(kept, [product])).detach())
 
     def _at_layer(self, target: int, layer: str) -> Any:
@@ -223,14 +223,15 @@ class Session:
         if all(gradient is None for gradient in here):
             raise CaptureError(
                 f"the score of {self.bound[target].describe().label!r} does not depend on layer "
-                f"{layer!r}: it is on a branch the score does not use; choose another layer"
+                f"{layer!r}: it is on a branch the score does not use, or activation checkpointing "
+                "hides the graph; choose another layer"
             )
         return _refill(self.done.kept[layer], here)
 
     def _reaching(self, target: int, leaves: slice) -> list[Tensor | None]:
-        found = self._gradients.of(target)[leaves]
+        found = self._gradients.of(target, self._attached)[leaves]
         if all(gradient is None for gradient in found) and self._reconnect():
-            found = self._gradients.of(target)[leaves]
+            found = self._gradients.of(target, self._attached)[leaves]
         return found
 
     def _position(self, layer: str) -> int:

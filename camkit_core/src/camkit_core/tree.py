@@ -46,7 +46,12 @@ def map_tensors(change: Callable[[Tensor], Tensor], tree: Any) -> Any:
 
 def take(tree: Any, rows: Tensor, length: int) -> Any:
     """Rows `rows` of every tensor (and list) whose first axis has `length` entries."""
-    if isinstance(tree, list) and len(tree) == length:
+    batched = (
+        [t for t in tree if isinstance(t, Tensor) and t.ndim and len(t) == length]
+        if (isinstance(tree, list))
+        else []
+    )
+    if isinstance(tree, list) and len(tree) == length and len(batched) < length:
         return [tree[int(row)] for row in rows]
     return map_tensors(
         lambda tensor: tensor[rows] if tensor.ndim and len(tensor) == length else tensor, tree

@@ -9,6 +9,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from camkit_core import Entry, hookimpl
 
 REF = "core_proof.methods:HiRes"
@@ -100,3 +103,16 @@ class Grid(Sheet):
 
     def save(self, stream: Any, format: str) -> None:
         stream.write(format.encode())
+
+
+class Halves:
+    """A reshape with an option, as plugins offer them."""
+
+    def __init__(self, keep: str = "1") -> None:
+        self.keep = int(keep)
+
+    def to_spatial(self, output: Tensor, /) -> Tensor:
+        return output[:, : self.keep]
+
+    def from_spatial(self, maps: Tensor, like: Tensor, /) -> Tensor:
+        return torch.cat([maps, like[:, self.keep :]], 1)

@@ -1,0 +1,144 @@
+"""Channels first or last: decided by shape where it can be, by evidence, or not at all."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from core_proof.checks import close, same
+from core_proof.methods import HiRes, registry
+from core_proof.networks import CLASSES, fill, images
+from core_proof.plugins import Halves, entry, module, offering
+from torch import nn
+
+from camkit_core import (
+    ChannelsFirst,
+    ChannelsLast,
+    LayoutError,
+    OptionError,
+    UnknownNameError,
+    explain,
+)
+
+
+class Twin(nn.Module):
+    """The same network with channels first (convolutions) or last (linear layers)."""
+
+    def __init__(self, last: bool, width: int) -> None:
+        super().__init__()
+        self.last = last
+        first = nn.Linear(3, width) if last else nn.Conv2d(3, width, 1)
+        second = nn.Linear(width, width) if last else nn.Conv2d(width, width, 1)
+        self.layer = nn.Sequential(first, nn.Tanh(), second)
+        self.head = nn.Linear(width, CLASSES)
+        fill(self)
+        with torch.no_grad():
+            for part in (first, second):
+                generator = torch.Generator().manual_seed(part.weight.shape[1])
+                shape = part.weight.shape[:2]
+                drawn = torch.randn(shape, generator=generator, dtype=torch.float64)
+                part.weight.copy_(drawn.reshape(part.weight.shape))
+                part.bias.zero_()
+        self.eval()
+
+    def forward(self, x):
+        z = self.layer(x.movedim(1, -1)).movedim(-1, 1) if self.last else self.layer(x)
+        return self.head(torch.tanh(z.cumsum(2)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("width", [4, 7, 10])
+@pytest.mark.parametrize("size", [(7, 10), (7, 7), (10, 10)])
+def test_twins_in_either_layout_have_the_same_map_even_where_both_would_fit(width, size):
+    x = images(2)
+    x = torch.cat([x, x], 2)[:, :, : size[0], : size[1]]
+    first, last = (
+        explain(Twin(kind, width), x, HiRes(), 1, "layer", registry=registry())
+        for kind in (False, True)
+    )
+    close(last.raw["layer"], first.raw["layer"], 1e-10)
+    assert last.provenance.reshape["layer"] == "ChannelsLast()"
+    assert first.provenance.reshape["layer"] == "ChannelsFirst()"
+
+
+class Turned(nn.Module):
+    """Ends a stage of linear layers with channels first, or of convolutions with them last."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 7, 3, padding=1)
+        self.norm = norm
+
+    def forward(self, x):
+        return self.norm(self.conv(x).movedim(1, -1))
+
+
+def test_a_block_with_both_kinds_of_evidence_is_refused_where_both_fit():
+    net = nn.Sequential(Turned(nn.LayerNorm(7)), nn.Flatten(), nn.Linear(343, CLASSES))
+    fill(net).eval()
+    x = images()[..., :7]
+    with pytest.raises(LayoutError, match=r"'0' returns \[2, 7, 7, 7\].*channels_first.*_last'"):
+        explain(net, x, HiRes(), 1, "0", registry=registry())
+    found = {
+        kind: explain(net, x, HiRes(), 1, "0", reshape=kind(), registry=registry()).raw["0"]
+        for kind in (ChannelsFirst, ChannelsLast)
+    }
+    assert not torch.equal(found[ChannelsFirst], found[ChannelsLast])
+
+
+def test_a_shape_that_can_only_be_channels_last_needs_no_evidence():
+    net = nn.Sequential(Turned(nn.Identity()), nn.Flatten(), nn.Linear(490, CLASSES))
+    fill(net).eval()
+    found = explain(net, images(), HiRes(), 1, "0", registry=registry())
+    assert found.provenance.reshape["0"] == "ChannelsLast()"
+
+
+def test_a_plugin_is_asked_first():
+    asked = []
+
+    def answer(model, layer_name, layer, output, image):
+        asked.append((type(model), layer_name, type(layer), tuple(output.shape), image.shape))
+        return ChannelsLast()
+
+    net, x = Twin(False, 7), images()[..., :7]
+    reg = registry(("p", module("p", camkit_reshape_for=answer)))
+    found = explain(net, x, HiRes(), 1, "layer", registry=reg)
+    assert asked == [(Twin, "layer", nn.Sequential, (2, 7, 7, 7), x.shape)]
+    assert found.provenance.reshape["layer"] == "ChannelsLast()"
+
+
+def test_a_given_reshape_wins_over_a_plugin():
+    reg = registry(("p", module("p", camkit_reshape_for=lambda output: ChannelsLast())))
+    net, x = Twin(False, 7), images()[..., :7]
+    found = explain(net, x, HiRes(), 1, "layer", reshape=ChannelsFirst(), registry=reg)
+    plain = explain(net, x, HiRes(), 1, "layer", registry=registry())
+    same(found.raw["layer"], plain.raw["layer"])
+
+
+def test_a_named_reshape_comes_from_a_plugin_with_its_options():
+    plugin = offering(entry("halves", kind="reshape", ref="core_proof.plugins:Halves"))
+    reg, net, x = registry(("p", plugin)), Twin(False, 7), images()
+    named, given = (
+        explain(net, x, HiRes(), 1, "layer", reshape=reshape, registry=reg)
+        for reshape in ("halves:keep=3", Halves("3"))
+    )
+    same(named.raw["layer"], given.raw["layer"])
+    with pytest.raises(OptionError, match="reshape halves:.*kep"):
+        explain(net, x, HiRes(), 1, "layer", reshape="halves:kep=3", registry=reg)
+
+
+def test_an_unknown_reshape_says_what_to_install():
+    with pytest.raises(UnknownNameError, match=r"no reshape is called 'tokens'.*camkit\[tasks\]"):
+        explain(Twin(False, 7), images(), HiRes(), 1, "layer", reshape="tokens", registry=registry())
+
+
+def test_channels_first_can_be_said_without_any_plugin():
+    net, x = Twin(False, 7), images()[..., :7]
+    named = explain(
+        net, x, HiRes(), 1, "layer", reshape="channels_first", registry=registry()
+    )
+    same(named.raw["layer"], explain(net, x, HiRes(), 1, "layer", registry=registry()).raw["layer"])
+
+
+def test_channels_last_can_be_said_without_any_plugin():
+    net, x = Twin(True, 7), images()[..., :7]
+    named = explain(net, x, HiRes(), 1, "layer", reshape="channels_last", registry=registry())
+    same(named.raw["layer"], explain(net, x, HiRes(), 1, "layer", registry=registry()).raw["layer"])
