@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-UNSEEN = {"__pycache__", "build", "dist", "demo_output", "bench_output", "camkit_output"}
+UNSEEN = {"__pycache__", "build", "dist", "demo_output", "bench_output", "camkit_out"}
 
 
 @dataclass(frozen=True)

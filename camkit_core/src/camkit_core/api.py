@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, Literal
 
 from torch import nn
@@ -87,8 +87,8 @@ class Explainer:
         """Explain one target of every image by one method. See `camkit_core.explain`."""
         words = Words(output, precision, budget, batch_size, seed, post, progress, image)
         chosen = method_of(method, self.registry, options)
-        job = Call(self, words, inputs, [(method, chosen)], [target])
-        return next(iter(job.run().values()))
+        call = Call(self, words, inputs, [(chosen.name, chosen)], [target])
+        return call.run()[chosen.name, 0]
 
     def compare(
         self,
@@ -109,6 +109,7 @@ class Explainer:
         words = Words(output, precision, budget, batch_size, seed, post, progress, image)
         if isinstance(methods, str) or not methods:
             raise OptionError(f"methods={methods!r}: give a non-empty list of methods")
+        _check_keys(methods)
         chosen = [(method, method_of(method, self.registry)) for method in methods]
         return Comparison(Call(self, words, inputs, chosen, expand_targets(targets)).run())
 
@@ -238,3 +239,14 @@ def compare(
         progress=progress,
         image=image,
     )
+
+
+def _check_keys(methods: Sequence[MethodRequest]) -> None:
+    for position, method in enumerate(methods):
+        if not isinstance(method, Hashable):
+            raise OptionError(
+                f"methods[{position}] cannot be the key of a result because it is not hashable; "
+                "make the class frozen (MethodModel is)"
+            )
+        if method in methods[:position]:
+            raise OptionError(f"method {method!r} is given twice; results are keyed by method")

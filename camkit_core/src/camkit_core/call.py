@@ -142,22 +142,18 @@ class Call:
     def _layers(self) -> tuple[Layer, ...]:
         explainer = self.explainer
         if explainer.layers is not None:
-            return explainer.layers
+            # By name again: the user may have replaced a module since.
+            return resolve_layers(explainer.model, [layer.name for layer in explainer.layers])
         name, self.extra_forwards = default_layer(
             explainer.model,
             self.inputs,
-            self._probe_target(),
+            self.targets[0],
             selector=self.words.output,
             reshape=explainer.reshape,
             registry=explainer.registry,
+            class_names=explainer.class_names,
         )
         return resolve_layers(explainer.model, name)
-
-    def _probe_target(self) -> TargetRequest:
-        first = self.targets[0]
-        if isinstance(first, str) and self.explainer.class_names and first != "pred":
-            return as_target(first, None, 1, self.explainer.registry, self.explainer.class_names)
-        return first
 
     def _bind(self) -> None:
         images, explainer = len(self.inputs.image), self.explainer

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from camkit_core.protocols import Picture, TargetInfo
+from camkit_core.tree import take
 
 if TYPE_CHECKING:
     from camkit_core.registry import Registry
@@ -97,34 +99,33 @@ class Explanation:
         """Number of images."""
         return len(self.maps)
 
-    def __getitem__(self, image: int) -> Explanation:
-        """The explanation of one image, still batched (N = 1)."""
-        rows = range(len(self))[image]
-        one = slice(rows, rows + 1)
+    def __getitem__(self, image: int | slice) -> Explanation:
+        """The explanation of one image (still batched, N = 1) or of a slice of images."""
+        chosen = range(len(self))[image]
+        rows = [chosen] if isinstance(chosen, int) else list(chosen)
+        one = torch.tensor(rows, dtype=torch.long, device=self.maps.device)
         alone: Explanation = dataclasses.replace(
             self,
             maps=self.maps[one],
             raw={layer: raw[one] for layer, raw in self.raw.items()},
             score=self.score[one],
             inputs=self.inputs[one],
+            output=take(self.output, one, len(self)),
             target=self._target_of(rows),
-            issues=tuple(
-                dataclasses.replace(issue, images=(0,) if issue.images else ())
-                for issue in self.issues
-                if not issue.images or rows in issue.images
-            ),
-            pictures=self.pictures[one],
+            issues=tuple(_issues_of(self.issues, rows)),
+            pictures=tuple(self.pictures[row] for row in rows) if self.pictures else (),
         )
         return alone
 
-    def _target_of(self, image: int) -> TargetInfo:
+    def _target_of(self, rows: list[int]) -> TargetInfo:
         info = self.target
-        labels = info.labels[image : image + 1]
+        labels = tuple(info.labels[row] for row in rows) if info.labels else ()
+        classes = info.classes
         return dataclasses.replace(
             info,
-            classes=None if info.classes is None else info.classes[image : image + 1],
+            classes=None if classes is None else classes[torch.tensor(rows, device=classes.device)],
             labels=labels,
-            label=labels[0] if labels else info.label,
+            label=", ".join(dict.fromkeys(labels)) or info.label,
         )
 
     def __iter__(self) -> Iterator[Explanation]:
@@ -204,6 +205,14 @@ class Comparison(Mapping[tuple[Any, int], Explanation]):
     def __repr__(self) -> str:
         """One line per explanation."""
         return "\n".join(f"{key}: {value!r}" for key, value in self._items.items())
+
+
+def _issues_of(issues: Sequence[Issue], rows: list[int]) -> Iterator[Issue]:
+    """The issues of some images, with their new row numbers."""
+    for issue in issues:
+        images = tuple(row for row, old in enumerate(rows) if old in issue.images)
+        if images or not issue.images:
+            yield dataclasses.replace(issue, images=images)
 
 
 def _unpickled(state: dict[str, Any]) -> Explanation:

@@ -40,10 +40,12 @@ def resolve_layers(model: nn.Module, request: LayerRequest) -> tuple[Layer, ...]
             f"layers={request!r}: give a dotted name, a module, or a non-empty list of them"
         )
     layers = tuple(_resolve(model, one) for one in request)
-    names = [layer.name for layer in layers]
-    for name in names:
-        if names.count(name) > 1:
-            raise LayerError(f"layer {name!r} is given {names.count(name)} times; name it once")
+    places = [(layer.path, layer.call or 0) for layer in layers]
+    for layer, place in zip(layers, places, strict=True):
+        if places.count(place) > 1:
+            raise LayerError(
+                f"layer {layer.name!r} is given {places.count(place)} times; name it once"
+            )
     return layers
 
 

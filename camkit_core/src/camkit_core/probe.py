@@ -9,7 +9,7 @@ transformer, where only the class token reaches the answer.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -93,6 +93,7 @@ def probe_layers(
     image: int | str | None = None,
     reshape: Reshape | None = None,
     registry: Registry | None = None,
+    class_names: Sequence[str] = (),
 ) -> LayerReport:
     """Every layer of a model for one input.
 
@@ -104,6 +105,7 @@ def probe_layers(
         image: which of several inputs is the image.
         reshape: how layers are read, if that is known.
         registry: plugins to ask for layouts (default: the installed ones).
+        class_names: names a target may use, if the model is not a `LoadedModel`.
 
     Raises:
         LayerError: no layer has a picture that the score depends on.
@@ -111,7 +113,13 @@ def probe_layers(
     plain = unwrap(model.model if isinstance(model, LoadedModel) else model)
     batch = ModelInputs.of(inputs.inputs if isinstance(inputs, Prepared) else inputs, image)
     registry = registry or default_registry()
-    look = partial(_look, plain, batch, target, output, reshape, registry)
+    if isinstance(model, LoadedModel):
+        class_names = model.class_names
+
+    def bind(explained: Any) -> BoundTarget:
+        return _bind(target, explained, batch, registry, class_names)
+
+    look = partial(_look, plain, batch, bind, output, reshape, registry)
     try:
         return look(*_watch(plain, batch, Shadow(plain, _hookable(plain))))
     except LayerError:
@@ -124,7 +132,7 @@ def probe_layers(
 def _look(
     model: nn.Module,
     batch: ModelInputs,
-    target: TargetRequest,
+    bind: Callable[[Any], BoundTarget],
     output: Selector | None,
     reshape: Reshape | None,
     registry: Registry,
@@ -137,8 +145,7 @@ def _look(
     chosen, reason = _known(registry.default_layer(model, batch.image), ran)
     if chosen is None:
         explained = select(map_tensors(exact, result), output)
-        bound = _bind(target, explained, batch, registry)
-        chosen, reason = _choose(ran, explained, bound, batch.image)
+        chosen, reason = _choose(ran, explained, bind(explained), batch.image)
     rows = tuple(_row(one, chosen) for one in ran)
     return LayerReport(rows, chosen.name, reason)
 
@@ -191,17 +198,21 @@ def _read(
         like = map_tensors(lambda t: torch.empty_like(t, device="meta"), one.output)
         one.reshape = given or find_reshape(registry, model, one.name, one.module, like, image)
         one.spatial = tuple(one.reshape.to_spatial(like).shape[2:])
-    except (CamkitError, RuntimeError, IndexError) as error:
+    except (CamkitError, RuntimeError, LookupError, TypeError, ValueError) as error:
         one.reshape, one.note = None, str(error) if isinstance(error, LayoutError) else ""
 
 
 def _bind(
-    target: TargetRequest, explained: Any, batch: ModelInputs, registry: Registry
+    target: TargetRequest,
+    explained: Any,
+    batch: ModelInputs,
+    registry: Registry,
+    class_names: Sequence[str],
 ) -> BoundTarget:
     images = len(batch.image)
     with torch.no_grad():
         clean = map_tensors(Tensor.detach, explained)
-        request = as_target(target, clean, images, registry)
+        request = as_target(target, clean, images, registry, class_names)
         return request.bind(clean, lambda inputs: clean)
 
 
@@ -309,6 +320,16 @@ def _row(one: _Seen, chosen: _Seen) -> LayerRow:
     )
 
 
+def _kind_of_target(target: TargetRequest) -> Any:
+    """All classes are read from the same scores, so they share a default layer."""
+    plain = target is None or isinstance(target, int | str | list | tuple | Tensor)
+    return "class" if plain else target
+
+
+def _identity(thing: Any) -> Any:
+    return thing if isinstance(thing, str | int | None) else id(thing)
+
+
 _DEFAULTS: WeakKeyDictionary[nn.Module, dict[Any, str]] = WeakKeyDictionary()
 
 
@@ -320,12 +341,14 @@ def default_layer(
     selector: Selector | None,
     reshape: Reshape | None,
     registry: Registry,
+    class_names: Sequence[str] = (),
 ) -> tuple[str, int]:
     """Name of the layer to explain, and the forwards spent: one per model and input shape."""
     known = registry.default_layer(model, batch.image)
     if known is not None:
         return known, 0
-    shape = (tuple(batch.image.shape[1:]), reshape, tuple(map(id, model.modules())))
+    asked = tuple(map(_identity, (selector, reshape, _kind_of_target(target))))
+    shape = (tuple(batch.image.shape[1:]), asked, tuple(map(id, model.modules())))
     defaults = _DEFAULTS.setdefault(model, {})
     if shape in defaults:
         return defaults[shape], 0
@@ -338,6 +361,7 @@ def default_layer(
         image=batch.key,
         reshape=reshape,
         registry=registry,
+        class_names=class_names,
     )
     defaults[shape] = report.default
     return report.default, 1

@@ -149,7 +149,7 @@ def find_reshape(
     first, last = (_plausible(shape, image) for shape in (tensor.shape[2:], tensor.shape[1:-1]))
     if not (first and last):
         return ChannelsLast() if last else ChannelsFirst()
-    evidence = _evidence(model, layer)
+    evidence = _evidence(model, layer, tensor)
     if evidence is None:
         raise LayoutError(
             f"layer {name!r} returns {list(tensor.shape)}, which reads both as [N, C, *S] with a "
@@ -170,27 +170,30 @@ def _plausible(spatial: torch.Size, image: Tensor) -> bool:
     return low <= high
 
 
-def _evidence(model: nn.Module, layer: nn.Module) -> Reshape | None:
+def _evidence(model: nn.Module, layer: nn.Module, output: Tensor) -> Reshape | None:
     """What the modules in the layer say of its layout; if nothing, the last telling one before it.
 
-    A block with convolutions and layer norms permutes somewhere, so it says nothing.
+    A block with convolutions and layer norms permutes somewhere, so it says nothing; and linear
+    layers alone say something only if their width is that of the last axis and of no other.
     """
     inside = {_layout(module) for module in layer.modules()} - {None}
     if not inside:
         before = itertools.takewhile(lambda module: module is not layer, model.modules())
-        inside = {next((k for k in map(_layout, reversed(list(before))) if k), None)}
-    if "norm" in inside:
-        return None if "first" in inside else ChannelsLast()
-    if "first" in inside:
+        inside = {next((kind for kind in map(_layout, reversed(list(before))) if kind), None)}
+    if inside == {"first"}:
         return ChannelsFirst()
-    return ChannelsLast() if "linear" in inside else None
+    if inside == {"last"}:
+        return ChannelsLast()
+    widths = {m.out_features for m in layer.modules() if type(m) is nn.Linear}
+    projects = output.shape[-1] in widths and output.shape[1] not in widths
+    return ChannelsLast() if inside <= {None} and projects else None
 
 
 def _layout(module: nn.Module) -> str | None:
     if isinstance(module, _CHANNELS_FIRST):
         return "first"
-    # Exact types: subclasses such as LayerNorm2d permute by themselves.
-    return {nn.LayerNorm: "norm", nn.Linear: "linear"}.get(type(module))
+    # The exact type: subclasses such as LayerNorm2d permute by themselves.
+    return "last" if type(module) is nn.LayerNorm else None
 
 
 def _not_a_picture(name: str, tensor: Tensor, image: Tensor) -> str:

@@ -7,12 +7,13 @@ module in training mode) are copied shallowly; parameters, buffers and all other
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from functools import cache
+from functools import cache, partial
 from types import MethodType
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from camkit_core.errors import CapabilityError, CaptureError
 
@@ -33,6 +34,8 @@ def _kind_of(of: type[nn.Module]) -> str:
         return "compiled"
     if issubclass(of, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return "parallel"
+    if issubclass(of, LazyModuleMixin):
+        return "lazy"
     return "script" if issubclass(of, torch.jit.ScriptModule) else "plain"
 
 
@@ -71,6 +74,9 @@ class Shadow:
         self._twins: dict[int, nn.Module] = {}
         self.trained: list[nn.Module] = []
         self.root = self._visit(model)
+        for module in self._twins.values():
+            if _ORIGINAL in module.__dict__:
+                self._rebind(module)
 
     def of(self, module: nn.Module) -> nn.Module:
         """The module that runs in place of `module`."""
@@ -88,7 +94,12 @@ class Shadow:
         kind = _kind(module)
         if kind == "script":
             return self._script(module)
-        if kind != "plain":
+        if kind == "lazy" and module.has_uninitialized_params():  # type: ignore[operator]
+            raise CaptureError(
+                f"a {type(module).__name__} has no parameters yet; run the model once, so that it "
+                "creates them, before explaining it"
+            )
+        if kind in ("compiled", "parallel", "sharded"):
             return self._visit(unwrap(module))
         changed = module.training or id(module) in self._wanted
         children = module._modules
@@ -101,6 +112,40 @@ class Shadow:
                 children[name] is not child for name, child in module._modules.items()
             )
         return _twin(module, children) if changed else module
+
+    def _rebind(self, twin: nn.Module) -> None:
+        """Point methods kept on a twin (a patched forward, say) at twins instead of originals."""
+        state = twin.__dict__
+        for key, value in state.items():
+            if isinstance(value, MethodType | partial):
+                state[key] = self._moved(value)
+        patched = state.get("forward")
+        if patched is None or not state[_ORIGINAL].training:
+            return
+        if patched is state[_ORIGINAL].__dict__["forward"]:
+            raise CaptureError(
+                f"the forward of a {type(twin).__name__} in training mode is replaced by a "
+                "function that camkit cannot run in eval mode; call model.eval() first"
+            )
+
+    def _moved(self, value: Any) -> Any:
+        """A method, partial or module with every original in it exchanged for its twin."""
+        if isinstance(value, nn.Module):
+            return self._twins.get(id(value), value)
+        if isinstance(value, MethodType):
+            owner = self._twins.get(id(value.__self__), value.__self__)
+            return value if owner is value.__self__ else MethodType(value.__func__, owner)
+        if isinstance(value, partial):
+            parts = (value.func, *value.args, *value.keywords.values())
+            moved = [
+                self._twins.get(id(p), p) if isinstance(p, nn.Module) else self._moved(p)
+                for p in parts
+            ]
+            if all(new is old for new, old in zip(moved, parts, strict=True)):
+                return value
+            keywords = dict(zip(value.keywords, moved[1 + len(value.args) :], strict=True))
+            return partial(moved[0], *moved[1 : 1 + len(value.args)], **keywords)
+        return value
 
     def _script(self, module: nn.Module) -> nn.Module:
         if self._wanted & {id(child) for child in module.modules()}:
@@ -123,10 +168,6 @@ def _twin(module: nn.Module, children: Mapping[str, nn.Module | None]) -> nn.Mod
     state["training"] = False
     state["_compiled_call_impl"] = None
     state[_ORIGINAL] = original(module)
-    for key, value in state.items():
-        # A patched forward is bound to the original, whose children have no hooks.
-        if isinstance(value, MethodType) and value.__self__ is module:
-            state[key] = MethodType(value.__func__, twin)
     object.__setattr__(twin, "__dict__", state)
     return twin
 

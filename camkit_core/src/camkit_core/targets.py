@@ -188,7 +188,8 @@ def as_target(
     Raises:
         TargetError: not understood, unknown class name, or the wrong number of targets.
     """
-    if request is None or request == "pred":
+    request = _plain(request)
+    if request is None or (isinstance(request, str) and request == "pred"):
         return ClassTarget()
     if isinstance(request, bool | float):
         raise TargetError(
@@ -198,10 +199,7 @@ def as_target(
         return ClassTarget(request)
     if isinstance(request, Target):
         return request
-    if isinstance(request, Tensor) and request.ndim <= 1 and not request.is_floating_point():
-        request = request.tolist()
-        return as_target(request, output, images, registry, class_names)
-    if isinstance(request, list | tuple):
+    if isinstance(request, list | tuple | range):
         return _per_image(request, output, images, registry, class_names)
     if isinstance(request, str):
         return _by_word(request, output, registry, class_names)
@@ -214,6 +212,13 @@ def as_target(
         f"target={request!r} is not understood: give a class index, a class name, a list with one "
         "per image, a function of one image's output, or a Target"
     )
+
+
+def _plain(request: TargetRequest) -> TargetRequest:
+    """Numbers and lists of them out of tensors and arrays."""
+    if hasattr(request, "tolist") and getattr(request, "ndim", 2) <= 1:
+        return request.tolist()
+    return request
 
 
 def _per_image(
@@ -283,7 +288,8 @@ def find_class(name: str, class_names: Sequence[str]) -> int | None:
 
 def expand_targets(requests: Any) -> list[TargetRequest]:
     """The targets of a comparison: a list of requests, with `"topK"` spread into K ranks."""
-    if not isinstance(requests, list | tuple):
+    requests = _plain(requests)
+    if not isinstance(requests, list | tuple | range):
         requests = [requests]
     spread: list[TargetRequest] = []
     for request in requests:

@@ -13,6 +13,10 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 
+_ALL = ("ignore", None)
+"""A filter that hides whole categories; imports add only filters with a text or a module."""
+
+
 def _bits(tensor: Tensor | None) -> Any:
     if tensor is None:
         return None
@@ -64,7 +68,7 @@ def _of_process() -> dict[str, Any]:
             for name in ("_global_forward_hooks", "_global_forward_pre_hooks")
         ],
         "compiler": _stance(),
-        "warnings": list(warnings.filters),
+        "warnings": sum(1 for action, text, *_ in warnings.filters if (action, text) == _ALL),
         "modes": torch.overrides._get_current_function_mode_stack(),
         "sdp": (
             torch.backends.cuda.math_sdp_enabled(),
