@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words.list:
         print(_listing())
         return 0
+    if words.show:
+        return _show(Path(words.show), words.clock)
     try:
         rows = choose(words.rows, quick=words.quick)
     except ValueError as error:
@@ -45,7 +47,7 @@ def _run(words: argparse.Namespace, rows: list[Row], arguments: Sequence[str] | 
     from benchmarks.environment import environment
     from benchmarks.measure import measure
     from benchmarks.report import legend, startup_line, table
-    from benchmarks.results import document, write
+    from benchmarks.results import document, read, updated, write
     from benchmarks.startup import startup
 
     here = environment(settings.device)
@@ -60,10 +62,23 @@ def _run(words: argparse.Namespace, rows: list[Row], arguments: Sequence[str] | 
         print("\n" + startup_line(imports))
     if words.out:
         out = Path(words.out)
-        settings_here = asdict(settings) | {"command": _command(words, arguments)}
-        write(out, document(results, here, settings_here, imports))
-        _draw(results, out.with_suffix(".png"), settings.clock)
+        run = asdict(settings) | {"commands": [_command(words, arguments)]}
+        content = document(results, here, run, imports)
+        if words.update and out.exists():
+            content = updated(out, content)
+        write(out, content)
+        _draw(read(out), out.with_suffix(".png"), settings.clock)
     return 0 if all(result.ok for result in results) else 1
+
+
+def _show(path: Path, clock: str) -> int:
+    from benchmarks.report import legend, table
+    from benchmarks.results import read
+
+    results = read(path)
+    print(table(results, clock) + "\n\n" + legend(clock))
+    _draw(results, path.with_suffix(".png"), clock)
+    return 0
 
 
 def _settings(words: argparse.Namespace) -> Settings:
@@ -125,4 +140,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--no-memory", action="store_true", help="skip the peak memory processes")
     add("--startup", action="store_true", help="measure the import cost even with --rows")
     add("--out", help="JSON file to write; the plot goes beside it")
+    add("--update", action="store_true", help="keep the other rows that --out holds already")
+    add("--show", metavar="FILE.json", help="print and draw what was measured before")
     return parser

@@ -34,7 +34,7 @@ def environment(device: str) -> dict[str, Any]:
         "cpus": _cpus(),
         "threads": torch.get_num_threads(),
         "load": load(),
-        "commit": _commit(),
+        "commit": commit(),
     }
 
 
@@ -55,7 +55,8 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
+    """The checkout, as git names it."""
     root = Path(__file__).resolve().parents[1]
     command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
     try:

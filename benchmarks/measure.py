@@ -12,7 +12,7 @@ import torch
 from benchmarks import memory
 from benchmarks.contenders import CONTENDERS, Contender, Maps, Work
 from benchmarks.counting import counted
-from benchmarks.environment import load
+from benchmarks.environment import commit, load
 from benchmarks.guard import inspect
 from benchmarks.results import Entrant, Result
 from benchmarks.rows import Row
@@ -59,7 +59,7 @@ def measure(
         _fill(result, scene, settings, contenders)
     except Exception as error:  # one broken row must not cost the others
         result.error = f"{type(error).__name__}: {error}"
-    result.load = load()
+    result.load, result.commit = load(), commit()
     result.judge(settings.clock)
     return result
 

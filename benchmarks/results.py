@@ -62,6 +62,7 @@ class Result:
         memory_verdict: of the peak memory.
         error: why there are no figures.
         load: of the machine when the row was done.
+        commit: of the checkout it was measured in.
     """
 
     row: Row
@@ -71,6 +72,7 @@ class Result:
     memory_verdict: str = ""
     error: str = ""
     load: float | None = None
+    commit: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -113,6 +115,19 @@ def document(
         "environment": environment,
         "rows": [asdict(result) for result in results],
         "startup": startup,
+    }
+
+
+def updated(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """New rows in place of those of the same name in a file; its other rows stay."""
+    old = json.loads(path.read_text("utf-8"))
+    fresh = {result["row"]["name"]: result for result in content["rows"]}
+    kept = [fresh.pop(result["row"]["name"], result) for result in old["rows"]]
+    commands = [*old["settings"]["commands"], *content["settings"]["commands"]]
+    return content | {
+        "rows": [*kept, *fresh.values()],
+        "settings": content["settings"] | {"commands": list(dict.fromkeys(commands))},
+        "startup": content["startup"] or old["startup"],
     }
 
 

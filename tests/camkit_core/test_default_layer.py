@@ -284,6 +284,27 @@ def test_layers_called_past_the_tree_are_probed_too():
     assert found.provenance.layers == ("norm",)
 
 
+class LateListed(Chain):
+    """Only the last layers are called past the module tree."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.late = [self.body, self.neck]
+
+    def forward(self, x):
+        z = self.act(self.stem(x))
+        for step in self.late:
+            z = self.act(step(z))
+        return self.finish(z)
+
+
+def test_late_layers_called_past_the_tree_are_not_overlooked():
+    net, x = LateListed(), images()
+    with unchanged(net, x):
+        found = explain(net, x, target=1, registry=registry())
+    assert found.provenance.layers == ("neck",)
+
+
 @pytest.mark.parametrize("trained", ["all", "norm"])
 def test_probing_never_runs_an_original_in_training_mode(trained):
     net, x = Listed(), images()

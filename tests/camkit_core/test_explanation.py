@@ -60,6 +60,18 @@ def test_an_image_that_is_not_there_is_an_index_error(found, index):
         found[index]
 
 
+@pytest.mark.parametrize("part", [slice(1, 3), slice(None), slice(None, None, -1), slice(0, 0)])
+def test_a_slice_takes_several_images(found, part):
+    rows = list(range(3))[part]
+    some = found[part]
+    assert len(some) == len(rows)
+    assert torch.equal(some.maps, found.maps[rows])
+    assert torch.equal(some.raw["body"], found.raw["body"][rows])
+    assert torch.equal(some.output, found.output[rows])
+    assert some.target.labels == tuple(found.target.labels[row] for row in rows)
+    assert some.target.classes.tolist() == [int(found.target.classes[row]) for row in rows]
+
+
 def test_taking_one_out_of_one_is_the_same(found):
     same(found[1][0].maps, found[1].maps)
 

@@ -59,6 +59,15 @@ def test_issues_follow_the_image_when_one_is_taken_out():
     assert codes(found[2]) == {("all_zero", (0,), "body")}
 
 
+def test_issues_follow_a_slice_of_images_with_new_row_numbers():
+    raw = varied(4)
+    raw[1] = raw[3] = 0
+    found = drawn(raw)
+    assert codes(found[1:]) == {("all_zero", (0, 2), "body")}
+    assert codes(found[::2]) == set()
+    assert codes(found[::-1]) == {("all_zero", (0, 2), "body")}
+
+
 def test_a_class_without_weights_is_all_zero_and_its_neighbour_is_not():
     net, x = Chain(), images(2)
     net.head.weight.data[3] = 0

@@ -146,6 +146,13 @@ def test_inputs_of_a_wrong_type_are_refused_before_the_model_runs(kind):
         explain(net, inputs, layers="body", registry=registry())
 
 
+@pytest.mark.parametrize("size", [(0, 10), (7, 0), (0, 0)])
+def test_an_image_of_no_size_is_refused(size):
+    x = torch.zeros(2, 3, *size, dtype=torch.float64)
+    with pytest.raises(InputError, match="nothing to look at"):
+        explain(Chain(), x, layers="body", registry=registry())
+
+
 @pytest.mark.parametrize("dims", [2, 3])
 def test_an_image_without_batch_axis_is_refused_with_the_remedy(dims):
     with pytest.raises(InputError, match=r"has shape \[3, .*x\[None\]"):

@@ -191,9 +191,12 @@ def test_a_comparison_is_keyed_by_method_as_given_and_position_of_the_target():
         found["hires", 0]
 
 
-def test_the_same_method_twice_is_there_once_per_key():
-    found = compare(Chain(), images(), ["hires", "hires"], [0], "body", registry=registry())
-    assert list(found) == [("hires", 0)]
+def test_the_same_method_twice_is_refused_because_it_is_one_key():
+    for twice in (["hires", "hires"], [HiRes(), GradCAM(), HiRes()]):
+        with pytest.raises(OptionError, match="given twice; results are keyed by method"):
+            compare(Chain(), images(), twice, [0], "body", registry=registry())
+    found = compare(Chain(), images(), ["hires", HiRes()], [0], "body", registry=registry())
+    assert len(found) == 2
 
 
 @pytest.mark.parametrize(

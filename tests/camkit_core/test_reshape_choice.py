@@ -50,6 +50,11 @@ class Twin(nn.Module):
 def test_twins_in_either_layout_have_the_same_map_even_where_both_would_fit(width, size):
     x = images(2)
     x = torch.cat([x, x], 2)[:, :, : size[0], : size[1]]
+    if size == (width, width):
+        # Every axis has the width of the linear layers, so nothing tells them apart.
+        with pytest.raises(LayoutError, match=r"reads both as \[N, C, \*S\].*channels_last"):
+            explain(Twin(True, width), x, HiRes(), 1, "layer", registry=registry())
+        return
     first, last = (
         explain(Twin(kind, width), x, HiRes(), 1, "layer", registry=registry())
         for kind in (False, True)
@@ -135,10 +140,12 @@ def test_channels_first_can_be_said_without_any_plugin():
     named = explain(
         net, x, HiRes(), 1, "layer", reshape="channels_first", registry=registry()
     )
-    same(named.raw["layer"], explain(net, x, HiRes(), 1, "layer", registry=registry()).raw["layer"])
+    twin = explain(Twin(False, 7), x, HiRes(), 1, "layer", registry=registry())
+    close(named.raw["layer"], twin.raw["layer"], 1e-10)
 
 
 def test_channels_last_can_be_said_without_any_plugin():
     net, x = Twin(True, 7), images()[..., :7]
     named = explain(net, x, HiRes(), 1, "layer", reshape="channels_last", registry=registry())
-    same(named.raw["layer"], explain(net, x, HiRes(), 1, "layer", registry=registry()).raw["layer"])
+    twin = explain(Twin(False, 7), x, HiRes(), 1, "layer", registry=registry())
+    close(named.raw["layer"], twin.raw["layer"], 1e-10)

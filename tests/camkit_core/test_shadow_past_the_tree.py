@@ -77,6 +77,9 @@ def test_the_map_is_right_all_the_same_and_the_note_says_how(kind, layers):
         activations, gradients = split(Chain(), x, layer, of_class(2))
         close(found.raw[layer], (activations * gradients).sum(1))
     same(found.output, Chain()(x).detach())
+    if kind is InPartial:  # a partial kept on a module can be pointed at the copies
+        assert found.provenance.notes == ()
+        return
     assert any("past the module tree" in note for note in found.provenance.notes)
     assert found.provenance.forwards == 2
 

@@ -193,10 +193,15 @@ def test_the_number_of_targets_is_one_or_that_of_the_images(given):
         ask(ClassTarget((0,) * given))
 
 
-@pytest.mark.parametrize("target", [object(), {"a": 1}, torch.eye(3), torch.rand(3), b"cat"])
+@pytest.mark.parametrize("target", [object(), {"a": 1}, torch.eye(3), b"cat"])
 def test_what_is_no_target_is_refused_with_what_would_be(target):
     with pytest.raises(TargetError, match=r"not understood.*class index.*function"):
         ask(target)
+
+
+def test_numbers_that_are_no_classes_are_refused():
+    with pytest.raises(TargetError, match="a class index is an integer, not float"):
+        ask(torch.rand(3))
 
 
 def test_an_empty_list_of_targets_is_refused():
@@ -230,6 +235,29 @@ def test_a_function_may_return_one_number_in_any_shape_and_read_containers():
         return out["y"][3:4][None]
 
     close(ask(target, net=Boxed()).raw["body"], wanted([3] * 3))
+
+
+class Detector(Chain):
+    """A list with one dictionary per image, of a different number of boxes each."""
+
+    def finish(self, a):
+        scores = super().finish(a)
+        return [
+            {"scores": one[: 3 + row], "labels": torch.arange(3 + row)}
+            for row, one in enumerate(scores)
+        ]
+
+
+def test_a_function_sees_one_images_entry_of_a_list_output():
+    seen = []
+
+    def third_box(out):
+        seen.append((len(out["scores"]), out["labels"].tolist()))
+        return out["scores"][2]
+
+    found = ask(third_box, net=Detector())
+    assert set(map(str, seen)) == {str((k, list(range(k)))) for k in (3, 4, 5)}
+    close(found.raw["body"], wanted([2, 2, 2]))
 
 
 def test_targets_may_differ_in_kind_per_image():

@@ -76,7 +76,7 @@ class TestCompiled:
         layer = name.partition(".")[0]
         activations, gradients = split(Chain(), x, layer, of_class(1))
         with unchanged(net, x):
-            close(ask(net, x, name).raw[name], (activations * gradients).sum(1))
+            close(ask(net, x, name).raw[layer], (activations * gradients).sum(1))
         assert isinstance(net.body, torch._dynamo.eval_frame.OptimizedModule)
 
     def test_a_layer_of_the_plain_model_is_found_in_the_compiled_one(self, wanted):

@@ -22,7 +22,7 @@ from benchmarks.contenders import CONTENDERS, Contender
 from benchmarks.counting import counted
 from benchmarks.measure import Settings, measure
 from benchmarks.report import startup_line, table
-from benchmarks.results import Entrant, Result, document, read, verdict, write
+from benchmarks.results import Entrant, Result, document, read, updated, verdict, write
 from benchmarks.rows import CURVES, SEVEN, TABLE, Row, choose
 from benchmarks.scenes import arrange, calibrate, pictures, reshape_of
 from benchmarks.startup import startup
@@ -344,6 +344,26 @@ def test_json_gives_back_what_was_measured(result, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["run.json"]
 
 
+def test_new_rows_replace_old_ones_of_the_same_name(result, tmp_path):
+    path, other = tmp_path / "run.json", replace(result, row=replace(result.row, name="other"))
+    write(path, document([result, other], {}, {"commands": ["a"]}, {"met": True}))
+    newer = document([replace(result, error="newer")], {}, {"commands": ["b"]}, None)
+    write(path, updated(path, newer))
+    assert [(one.row.name, one.error) for one in read(path)] == [("toy", "newer"), ("other", "")]
+    content = json.loads(path.read_text("utf-8"))
+    assert content["settings"]["commands"] == ["a", "b"]
+    assert content["startup"] == {"met": True}
+
+
+def test_what_was_measured_can_be_shown_again(result, tmp_path, monkeypatch, capsys):
+    drawn = []
+    monkeypatch.setattr(cli, "_draw", lambda results, path, clock: drawn.append(path.name))
+    write(tmp_path / "run.json", document([result], {}, {}, None))
+    assert cli.main(["--show", str(tmp_path / "run.json")]) == 0
+    assert "| toy " in capsys.readouterr().out
+    assert drawn == ["run.png"]
+
+
 def test_json_of_another_schema_is_refused(tmp_path):
     path = tmp_path / "old.json"
     path.write_text('{"schema": 0, "rows": []}', "utf-8")
@@ -393,7 +413,7 @@ def test_the_whole_command_writes_what_it_printed(toy, monkeypatch, tmp_path, ca
     written = out.read_text("utf-8")
     assert str(tmp_path) not in written
     content = json.loads(written)
-    assert content["settings"]["command"].startswith("python -m benchmarks --rows toy")
+    assert content["settings"]["commands"][0].startswith("python -m benchmarks --rows toy")
     assert content["environment"]["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert content["environment"]["device"] == "cpu"
 

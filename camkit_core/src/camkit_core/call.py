@@ -14,19 +14,19 @@ from torch import Tensor
 
 from camkit_core import __version__
 from camkit_core.capture import PROVIDED, Capture
-from camkit_core.errors import CapabilityError, OptionError
+from camkit_core.errors import CamkitError, CapabilityError, OptionError, TargetError
 from camkit_core.explanation import INPUT, Explanation, Issue, Provenance
 from camkit_core.inputs import ModelInputs
 from camkit_core.judge import is_finite, issues_of, ranges, refuse
 from camkit_core.layers import Layer, resolve_layers
-from camkit_core.need import AT_A_LAYER, Need
-from camkit_core.outputs import Selector
+from camkit_core.need import AT_A_LAYER, READS_SCORE, Need
+from camkit_core.outputs import Selector, class_scores
 from camkit_core.post import DEFAULT_POST, Post, as_post
 from camkit_core.probe import default_layer
 from camkit_core.protocols import Method, Picture, Prepared, TargetInfo
 from camkit_core.registry import Registry
 from camkit_core.session import Session
-from camkit_core.targets import TargetRequest, as_target
+from camkit_core.targets import BoundNothing, TargetRequest, as_target
 
 if TYPE_CHECKING:
     from camkit_core.api import Explainer
@@ -60,6 +60,8 @@ class Words:
             raise OptionError(f"precision={self.precision!r} must be 'exact' or 'fast'")
         if self.precision == "fast":
             raise CapabilityError("precision='fast' is not available in this version; use 'exact'")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise OptionError(f"seed={self.seed!r} must be an integer")
         for name in ("budget", "batch_size"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
@@ -152,10 +154,25 @@ class Call:
             reshape=explainer.reshape,
             registry=explainer.registry,
             class_names=explainer.class_names,
+            scored=self._scored,
         )
         return resolve_layers(explainer.model, name)
 
+    @property
+    def _scored(self) -> bool:
+        """Whether any method looks at the score, or the user named a target."""
+        return bool(self.needs & READS_SCORE) or self.targets != [None]
+
+    def _unscorable(self) -> bool:
+        try:
+            return class_scores(self.session.explained).shape[1] < 2
+        except TargetError:
+            return True
+
     def _bind(self) -> None:
+        if not self._scored and self._unscorable():
+            self.session.adopt((BoundNothing(),))
+            return
         images, explainer = len(self.inputs.image), self.explainer
         self.session.bind(
             [
@@ -171,14 +188,33 @@ class Call:
         )
 
     def _maps(self, job: _Job) -> None:
+        try:
+            self._compute(job)
+        except CamkitError:
+            raise
+        except Exception:
+            if not self.session.is_finite(job.target):
+                refuse(self.session, job.target, job.method.name)
+            raise
+
+    def _compute(self, job: _Job) -> None:
         method = job.method
-        if not method.needs & AT_A_LAYER:
+        if not len(self.inputs.image):
+            self._nothing(job)
+        elif not method.needs & AT_A_LAYER:
             job.raw[INPUT] = self._checked(job, method(self._capture(job, "")), INPUT)
         elif Need.LAYERS in method.needs:
             job.raw["+".join(self._names)] = self._checked(job, method(self._capture(job, "")), "")
         else:
             for layer in self._names:
                 job.raw[layer] = self._checked(job, method(self._capture(job, layer)), layer)
+
+    def _nothing(self, job: _Job) -> None:
+        """Empty maps of the right shape for an empty batch."""
+        if not job.method.needs & AT_A_LAYER:
+            job.raw[INPUT] = self.session.image[:, 0].clone()
+        for layer in self._names if job.method.needs & AT_A_LAYER else ():
+            job.raw[layer] = self.session.activations(layer)[:, 0].clone()
 
     @property
     def _names(self) -> tuple[str, ...]:
@@ -216,7 +252,10 @@ class Call:
             self._judge(jobs)
 
     def _judge_scores(self) -> None:
-        scores = [self.session.score(target) for target in range(len(self.targets))]
+        bound = self.session.bound
+        if any(isinstance(target, BoundNothing) for target in bound):
+            return
+        scores = [self.session.score(target) for target in range(len(bound))]
         if not bool(torch.isfinite(torch.stack(scores)).all()):
             bad = next(t for t, score in enumerate(scores) if not torch.isfinite(score).all())
             refuse(self.session, bad, self.jobs[0].method.name)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +36,7 @@ class ModelInputs:
             args = (inputs,)
         elif isinstance(inputs, tuple):
             args = inputs
-        elif isinstance(inputs, dict):
+        elif isinstance(inputs, Mapping):
             kwargs = dict(inputs)
         else:
             raise InputError(
@@ -132,6 +134,16 @@ def _check(image: Tensor) -> None:
 
 def diagnose(error: Exception, model: nn.Module, inputs: ModelInputs) -> Exception:
     """A clearer error for a failed forward pass, or the original one."""
+    if not isinstance(error, RuntimeError) or isinstance(error, torch.OutOfMemoryError):
+        return error
+    if "Inference tensors" in str(error):
+        return CaptureError(
+            "the model's parameters were created under torch.inference_mode(), or it cached "
+            "tensors there, and autograd cannot use them; build, load and first run the model "
+            "outside inference_mode (calling camkit inside it is fine)"
+        )
+    if not re.search("size|shape|dim|type|device|expected|same", str(error), re.IGNORECASE):
+        return error
     image = inputs.image
     parameter = next((p for p in model.parameters() if torch.is_floating_point(p)), None)
     if parameter is not None and parameter.device != image.device:
@@ -146,12 +158,6 @@ def diagnose(error: Exception, model: nn.Module, inputs: ModelInputs) -> Excepti
     wanted = _expected_ndim(model)
     if wanted and image.ndim != wanted:
         return InputError(unbatched(image, wanted))
-    if any(parameter.is_inference() for parameter in model.parameters()):
-        return CaptureError(
-            "the model's parameters were created under torch.inference_mode(), so autograd cannot "
-            "use them; build or load the model outside inference_mode (calling camkit inside it "
-            "is fine)"
-        )
     return error
 
 

@@ -18,7 +18,7 @@ from camkit_core.shadow import Shadow
 from camkit_core.tree import floating
 
 _EMPTY = {
-    "all_zero": "the map is zero everywhere: the score does not change with this layer here",
+    "all_zero": "the map is zero everywhere: the method found nothing at this layer",
     "all_negative": "no value is positive, so nothing is left to draw after ReLU",
     "constant": "the map has the same value everywhere: it singles out no place",
 }
@@ -74,7 +74,8 @@ def refuse(session: Session, target: int, method: str) -> NoReturn:
     Raises:
         NonFiniteError: always.
     """
-    found = first_bad_layer(session.model, session.inputs)
+    with session.autocast():
+        found = first_bad_layer(session.model, session.inputs)
     if found:
         raise NonFiniteError(
             f"the model itself produces NaN or infinity, first in layer {found!r}; every map "

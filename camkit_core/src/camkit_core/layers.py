@@ -11,6 +11,7 @@ from torch import nn
 
 from camkit_core.errors import LayerError
 from camkit_core.registry import near
+from camkit_core.shadow import unwrap
 
 LayerRequest = str | nn.Module | Sequence["str | nn.Module"] | None
 
@@ -36,8 +37,9 @@ def resolve_layers(model: nn.Module, request: LayerRequest) -> tuple[Layer, ...]
     if isinstance(request, (str, nn.Module)):
         request = [request]
     if not isinstance(request, Sequence) or not request:
+        given = type(request).__name__ if hasattr(request, "shape") else repr(request)
         raise LayerError(
-            f"layers={request!r}: give a dotted name, a module, or a non-empty list of them"
+            f"layers={given}: give a dotted name, a module, or a non-empty list of them"
         )
     layers = tuple(_resolve(model, one) for one in request)
     places = [(layer.path, layer.call or 0) for layer in layers]
@@ -79,6 +81,9 @@ def _by_name(model: nn.Module, name: str) -> Layer:
     path: list[str] = []
     # "layer4[-1]" is what people copy from code; it means "layer4.-1".
     for part in re.sub(r"\[(-?\d+)\]", r".\1", dotted).split("."):
+        module = unwrap(module)
+        if part in ("module", "_orig_mod") and part not in module._modules:
+            continue  # the name comes from a wrapper that is not there (any more)
         key = _child(module, part)
         if key is None:
             raise LayerError(_not_found(model, name, ".".join(path), module))

@@ -32,6 +32,11 @@ AT_A_LAYER = (
 )
 """Needs that make sense at a layer only; a method with none of them explains in input space."""
 
+READS_SCORE = (
+    Need.GRADIENTS | Need.SECOND_ORDER | Need.INPUT_GRADIENTS | Need.HEAD | Need.SCORES | Need.TAIL
+) | (Need.ATTENTION | Need.GRAPH | Need.RECAPTURE)
+"""Needs that depend on what is scored; a method with none of them is the same for every target."""
+
 
 class Claim(StrEnum):
     """Relations a method promises to satisfy; the conformance checks read them."""

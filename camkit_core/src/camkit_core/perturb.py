@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from camkit_core.errors import BudgetError, CaptureError
+from camkit_core.errors import BudgetError, CaptureError, InputError
 from camkit_core.outputs import select
 from camkit_core.protocols import Rows
 from camkit_core.session import Session
@@ -27,7 +27,7 @@ def input_scores(session: Session, target: int, rows: Rows) -> Tensor:
     model = Shadow(session.model, []).root
 
     def chunk(part: Tensor, owner: Tensor) -> Any:
-        return session.inputs.fresh().rows(part.to(session.image.dtype), owner).call(model)
+        return session.inputs.usable().rows(part.to(session.image.dtype), owner).call(model)
 
     return _collect(session, target, rows, chunk)
 
@@ -52,7 +52,7 @@ def tail_scores(session: Session, target: int, layer: str, rows: Rows) -> Tensor
 
     def chunk(part: Tensor, owner: Tensor) -> Any:
         swap.begin(reshape.from_spatial(part, take(kept, owner, images)))
-        inputs = session.inputs.fresh().rows(session.image[owner], owner)
+        inputs = session.inputs.usable().rows(session.image[owner], owner)
         output = inputs.call(shadow.root)
         if not swap.done:
             raise CaptureError(f"layer {layer!r} did not run on the copy of the model")
@@ -88,14 +88,18 @@ class _Swap:
 def _collect(session: Session, target: int, rows: Rows, chunk: Any) -> Tensor:
     size = session.batch_size or _ROWS_PER_FORWARD
     planned = -(-len(rows) // size)
-    if session.budget is not None and session.tally.forwards + planned > session.budget:
-        raise BudgetError(
-            f"{len(rows)} rows take {planned} forwards of {size} rows, with "
-            f"{session.tally.forwards} done already, but budget={session.budget}; raise it, raise "
-            "batch_size, or choose a cheaper method (see `camkit methods`)"
-        )
+    _afford(session, planned, f"{len(rows)} rows take {planned} forwards of {size} rows")
     found = list(_chunks(session, target, rows, chunk, size))
     return torch.cat(found) if found else session.score(target)[:0]
+
+
+def _afford(session: Session, planned: int, what: str) -> None:
+    done = session.tally.forwards
+    if session.budget is not None and done + planned > session.budget:
+        raise BudgetError(
+            f"{what}, with {done} done already, but budget={session.budget}; raise it, raise "
+            "batch_size, or choose a cheaper method (see `camkit methods`)"
+        )
 
 
 def _chunks(session: Session, target: int, rows: Rows, chunk: Any, size: int) -> Iterator[Tensor]:
@@ -112,6 +116,12 @@ def _chunks(session: Session, target: int, rows: Rows, chunk: Any, size: int) ->
 
 def recapture(session: Session, inputs: Tensor) -> Session:
     """The same layers, reshapes and bound targets on other images (same batch size)."""
+    if inputs.shape != session.image.shape:
+        raise InputError(
+            f"at(...) got {list(inputs.shape)} for a batch of {list(session.image.shape)}: the "
+            "bound targets belong to these images, so batch and size must stay the same"
+        )
+    _afford(session, 1, "one more capture takes 1 forward")
     with session.autocast():
         again = Session(
             session.model,
@@ -120,10 +130,10 @@ def recapture(session: Session, inputs: Tensor) -> Session:
             session.needs,
             session.registry,
             selector=session.selector,
+            reshapes=session.reshapes,
             batch_size=session.batch_size,
             budget=session.budget,
             tally=session.tally,
         )
-    again.reshapes = session.reshapes
     again.adopt(session.bound)
     return again

@@ -9,9 +9,9 @@ transformer, where only the class token reaches the answer.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -19,15 +19,15 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from camkit_core.errors import CamkitError, LayerError, LayoutError
-from camkit_core.inputs import ModelInputs
+from camkit_core.errors import LayerError, LayoutError, TargetError
+from camkit_core.inputs import ModelInputs, check_batch
 from camkit_core.outputs import Selector, select
 from camkit_core.protocols import BoundTarget, LoadedModel, Prepared, Reshape
-from camkit_core.record import active, is_active
+from camkit_core.record import active, answer, is_active, training_guard
 from camkit_core.registry import Registry, default_registry
 from camkit_core.reshapes import find_reshape
 from camkit_core.shadow import Shadow, original, unwrap
-from camkit_core.targets import TargetRequest, as_target
+from camkit_core.targets import BoundNothing, ClassTarget, TargetRequest, as_target
 from camkit_core.tree import describe, exact, floating, map_tensors, tensors
 
 _LOOK_BACK = 48
@@ -94,6 +94,7 @@ def probe_layers(
     reshape: Reshape | None = None,
     registry: Registry | None = None,
     class_names: Sequence[str] = (),
+    scored: bool = True,
 ) -> LayerReport:
     """Every layer of a model for one input.
 
@@ -106,6 +107,7 @@ def probe_layers(
         reshape: how layers are read, if that is known.
         registry: plugins to ask for layouts (default: the installed ones).
         class_names: names a target may use, if the model is not a `LoadedModel`.
+        scored: whether the score matters; if not, a model without class scores is fine.
 
     Raises:
         LayerError: no layer has a picture that the score depends on.
@@ -117,16 +119,23 @@ def probe_layers(
         class_names = model.class_names
 
     def bind(explained: Any) -> BoundTarget:
-        return _bind(target, explained, batch, registry, class_names)
+        try:
+            return _bind(target, explained, batch, registry, class_names)
+        except TargetError:
+            if scored or target is not None:
+                raise
+            return BoundNothing()
 
-    look = partial(_look, plain, batch, bind, output, reshape, registry)
-    try:
-        return look(*_watch(plain, batch, Shadow(plain, _hookable(plain))))
-    except LayerError:
+    seen, result = _watch(plain, batch, Shadow(plain, _hookable(plain)))
+    if _idle(seen) and not any(original(module).training for module in plain.modules()):
         # Layers that are called past the module tree are heard on the model itself only.
-        if any(original(module).training for module in plain.modules()):
-            raise
-        return look(*_watch(plain, batch, None))
+        seen, result = _watch(plain, batch, None)
+    return _look(plain, batch, bind, output, reshape, registry, seen, result)
+
+
+def _idle(seen: Sequence[_Seen]) -> bool:
+    """Whether a layer with parameters did not run."""
+    return any(not one.calls and next(one.module.parameters(), None) is not None for one in seen)
 
 
 def _look(
@@ -165,10 +174,13 @@ def _watch(model: nn.Module, batch: ModelInputs, shadow: Shadow | None) -> tuple
         find(one.module).register_forward_hook(_observer(one, clock, recorder)) for one in seen
     ]
     try:
-        with torch.inference_mode(False), torch.enable_grad(), active(recorder):
+        guard = training_guard(shadow) if shadow else nullcontext()
+        with torch.inference_mode(False), torch.enable_grad(), active(recorder), guard:
             batch = batch.fresh()
             image = batch.image.detach().clone().requires_grad_().clone()
-            return seen, batch.with_image(image).call(shadow.root if shadow else model)
+            output = answer(shadow.root if shadow else model, batch.with_image(image))
+            check_batch(model, batch, output)
+            return seen, output
     finally:
         for handle in handles:
             handle.remove()
@@ -198,7 +210,7 @@ def _read(
         like = map_tensors(lambda t: torch.empty_like(t, device="meta"), one.output)
         one.reshape = given or find_reshape(registry, model, one.name, one.module, like, image)
         one.spatial = tuple(one.reshape.to_spatial(like).shape[2:])
-    except (CamkitError, RuntimeError, LookupError, TypeError, ValueError) as error:
+    except Exception as error:  # a reshape made for another layer may fail in any way
         one.reshape, one.note = None, str(error) if isinstance(error, LayoutError) else ""
 
 
@@ -320,16 +332,27 @@ def _row(one: _Seen, chosen: _Seen) -> LayerRow:
     )
 
 
-def _kind_of_target(target: TargetRequest) -> Any:
-    """All classes are read from the same scores, so they share a default layer."""
-    plain = target is None or isinstance(target, int | str | list | tuple | Tensor)
-    return "class" if plain else target
+def _cache_key(
+    model: nn.Module,
+    batch: ModelInputs,
+    target: TargetRequest,
+    selector: Selector | None,
+    reshape: Reshape | None,
+) -> Any:
+    """Key of a default layer; None where functions or other objects take part in the choice.
+
+    All classes are read from the same scores, so they share a default layer.
+    """
+    plain = target is None or isinstance(target, int | str | list | tuple | Tensor | ClassTarget)
+    if isinstance(target, list | tuple):
+        plain = all(isinstance(one, int | str) for one in target)
+    named = selector is None or isinstance(selector, str | int)
+    if not (plain and named and isinstance(reshape, Hashable)):
+        return None
+    return (tuple(batch.image.shape[1:]), selector, reshape, tuple(map(id, model.modules())))
 
 
-def _identity(thing: Any) -> Any:
-    return thing if isinstance(thing, str | int | None) else id(thing)
-
-
+_REMEMBERED = 16
 _DEFAULTS: WeakKeyDictionary[nn.Module, dict[Any, str]] = WeakKeyDictionary()
 
 
@@ -342,14 +365,14 @@ def default_layer(
     reshape: Reshape | None,
     registry: Registry,
     class_names: Sequence[str] = (),
+    scored: bool = True,
 ) -> tuple[str, int]:
     """Name of the layer to explain, and the forwards spent: one per model and input shape."""
     known = registry.default_layer(model, batch.image)
     if known is not None:
         return known, 0
-    asked = tuple(map(_identity, (selector, reshape, _kind_of_target(target))))
-    shape = (tuple(batch.image.shape[1:]), asked, tuple(map(id, model.modules())))
-    defaults = _DEFAULTS.setdefault(model, {})
+    shape = _cache_key(model, batch, target, selector, reshape)
+    defaults = _DEFAULTS.setdefault(model, {}) if shape else {}
     if shape in defaults:
         return defaults[shape], 0
     inputs: Any = dict(batch.kwargs) if batch.kwargs else batch.args
@@ -362,6 +385,9 @@ def default_layer(
         reshape=reshape,
         registry=registry,
         class_names=class_names,
+        scored=scored,
     )
+    while len(defaults) >= _REMEMBERED:
+        defaults.pop(next(iter(defaults)))
     defaults[shape] = report.default
     return report.default, 1

@@ -124,6 +124,7 @@ class _Recorder:
         self.kept: dict[str, Any] = {}
         self.linear: list[LinearCall] = []
         self.interrupted = False
+        self.stored = False
         self._calls: Counter[str] = Counter()
         self._versions: list[tuple[Tensor, int]] = []
         self._returned: list[tuple[str, Tensor, int]] = []
@@ -135,7 +136,7 @@ class _Recorder:
         found = {
             "on_model": any(not self._calls[layer.path] for layer in self.plan.layers),
             "from_start": self.interrupted and not self.how.keep_grad,
-            "as_is": any(replaced() is not None for replaced in self._replaced),
+            "as_is": self.stored,
             "isolate": any(tensor._version != version for tensor, version in self._versions),
         }
         return next(
@@ -210,6 +211,11 @@ class _Recorder:
         self.kept[layer.name] = kept
         return map_tensors(lambda t: t.clone() if torch.is_floating_point(t) else t, kept)
 
+    def look_back(self) -> None:
+        """Notice, while the model that ran still exists, what it did with captured outputs."""
+        self.look_at_mode()
+        self.stored = any(replaced() is not None for replaced in self._replaced)
+
     def look_at_mode(self) -> None:
         """Notice that the model switched gradients off after a layer had switched them on."""
         if self.kept and self.plan.gradients and not torch.is_grad_enabled():
@@ -276,7 +282,7 @@ def _on_shadow(model: nn.Module, inputs: ModelInputs, recorder: _Recorder) -> tu
     if recorder.plan.head:
         wanted += [module for module in model.modules() if is_linear(module)]
     shadow = Shadow(model, wanted)
-    with _hooked(recorder, shadow.of, model), _training_guard(shadow):
+    with _hooked(recorder, shadow.of, model), training_guard(shadow):
         return _call(shadow.root, inputs, recorder)
 
 
@@ -318,19 +324,20 @@ def _call(root: nn.Module, inputs: ModelInputs, recorder: _Recorder) -> tuple[An
             image = image.clone().requires_grad_()
             fresh = fresh.with_image(image.clone())
         stack.enter_context(active(recorder))
-        output = _answer(root, fresh, how)
-        recorder.look_at_mode()
+        output = answer(root, fresh, how)
+        recorder.look_back()
     check_batch(root, inputs, output)
     return output, image
 
 
-def _answer(root: nn.Module, inputs: ModelInputs, how: How) -> Any:
+def answer(root: nn.Module, inputs: ModelInputs, how: How | None = None) -> Any:
+    """The model's output, or a clear error where the reason of a failure is known."""
     try:
         return inputs.call(root)
     except CamkitError:
         raise
     except Exception as error:
-        if how.as_is and "leaf Variable" in str(error):
+        if how and how.as_is and "leaf Variable" in str(error):
             raise CaptureError(
                 "a captured output is stored somewhere and written to in place later, so it cannot "
                 "be cut out of the computation; choose the layer before or behind it"
@@ -357,7 +364,7 @@ def active(recorder: object) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _training_guard(shadow: Shadow) -> Iterator[None]:
+def training_guard(shadow: Shadow) -> Iterator[None]:
     """Stop before an original module in training mode runs: it would change its statistics."""
     if not shadow.trained:
         yield

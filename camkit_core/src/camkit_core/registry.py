@@ -61,7 +61,8 @@ def parse_spec(spec: str) -> tuple[str, dict[str, str]]:
 def near(name: str, names: Iterable[str]) -> str:
     """`"; did you mean 'a' or 'b'?"`, or nothing."""
     lowered = {candidate.lower(): candidate for candidate in names}
-    found = difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.6)
+    plain = name.lower().replace("++", "pp")
+    found = difflib.get_close_matches(plain, lowered, n=3, cutoff=0.6)
     quoted = " or ".join(repr(lowered[match]) for match in found)
     return f"; did you mean {quoted}?" if quoted else ""
 
@@ -226,7 +227,7 @@ class Registry:
                 plugin = source.load()
                 entries = checked_entries(plugin, source)
                 self._manager.register(plugin, name=f"{source.distribution}/{source.name}")
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 status = "incompatible" if isinstance(error, IncompatibleError) else "broken"
                 entries, message = (), f"{type(error).__name__}: {error}"
                 self._problem(source, message, error)

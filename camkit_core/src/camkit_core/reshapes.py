@@ -77,6 +77,12 @@ class FunctionReshape:
         )
 
 
+_PLAIN: dict[str, Reshape] = {
+    "channels_first": ChannelsFirst(),
+    "channels_last": ChannelsLast(),
+}
+
+
 def only_tensor(output: Any) -> Tensor:
     """The single floating tensor of a layer's output.
 
@@ -123,8 +129,8 @@ def _named(spec: str, registry: Registry) -> Reshape:
     from camkit_core.registry import parse_spec
 
     name, options = parse_spec(spec)
-    if name == "channels_first" and not options:
-        return ChannelsFirst()
+    if name in _PLAIN and not options:
+        return _PLAIN[name]
     try:
         reshape: Reshape = registry.resolve("reshape", name)(**options)
     except (TypeError, ValidationError) as error:
@@ -206,13 +212,25 @@ def _not_a_picture(name: str, tensor: Tensor, image: Tensor) -> str:
     if tensor.ndim == 3:
         return (
             f"layer {name!r} returns {shape}, which looks like tokens [N, T, C], but the "
-            f"{spatial}-D grid they form is not known; say reshape='tokens:prefix=1,grid=14x14' "
-            '(pip install "camkit[tasks]")'
+            f"{spatial}-D grid they form is not known; say reshape={_tokens(tensor, image)!r} "
+            "(camkit[tasks]), or give an object or function"
         )
     return (
         f"layer {name!r} returns {shape} for a {spatial}-D image {list(image.shape)}; give "
         "reshape= an object or function that makes it [N, C, *S]"
     )
+
+
+def _tokens(tensor: Tensor, image: Tensor) -> str:
+    """The tokens reshape with the fewest prefix tokens whose grid has the image's aspect."""
+    aspect = [length / image.shape[2] for length in image.shape[2:]]
+    for prefix in range(min(9, tensor.shape[1])):
+        count = tensor.shape[1] - prefix
+        first = round((count / math.prod(aspect)) ** (1 / len(aspect)))
+        grid = [round(first * ratio) for ratio in aspect]
+        if math.prod(grid) == count:
+            return f"tokens:prefix={prefix},grid={'x'.join(map(str, grid))}"
+    return "tokens:prefix=1,grid=14x14"
 
 
 def _by(sizes: torch.Size) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -47,6 +47,7 @@ class Session:
         *,
         selector: Selector | None = None,
         reshape: Reshape | None = None,
+        reshapes: Mapping[str, Reshape] | None = None,
         batch_size: int | None = None,
         budget: int | None = None,
         tally: Tally | None = None,
@@ -71,7 +72,9 @@ class Session:
         self._whole = False
         self.autocast = _current_autocast(inputs.image.device.type)
         self._run(keep_grad=False)
-        self.reshapes = {layer.name: reshape or self._read(layer) for layer in self.layers}
+        self.reshapes = reshapes or {
+            layer.name: reshape or self._read(layer) for layer in self.layers
+        }
         self.bound: tuple[BoundTarget, ...] = ()
 
     # -- forward -----------------------------------------------------------------------------
@@ -184,6 +187,14 @@ class Session:
             "method without gradients (see `camkit methods`)"
         )
 
+    def is_finite(self, target: int) -> bool:
+        """Whether score and layer outputs are finite (looked at when something went wrong)."""
+        seen = [
+            self.score(target),
+            *(t for kept in self.done.kept.values() for t in floating(kept)),
+        ]
+        return all(bool(torch.isfinite(tensor).all()) for tensor in seen)
+
     # -- what methods read -------------------------------------------------------------------
 
     def activations(self, layer: str) -> Tensor:
@@ -222,9 +233,10 @@ class Session:
         here = self._reaching(target, slice(start, start + len(floating(self.done.kept[layer]))))
         if all(gradient is None for gradient in here):
             raise CaptureError(
-                f"the score of {self.bound[target].describe().label!r} does not depend on layer "
-                f"{layer!r}: it is on a branch the score does not use, or activation checkpointing "
-                "hides the graph; choose another layer"
+                f"no gradient of {self.bound[target].describe().label!r} reaches layer {layer!r}: "
+                "it is on a branch the score does not use, or something behind it has no "
+                "derivative (quantized or custom operators, reentrant activation checkpointing); "
+                "choose another layer, or a method without gradients"
             )
         return _refill(self.done.kept[layer], here)
 

@@ -169,6 +169,9 @@ def _twin(module: nn.Module, children: Mapping[str, nn.Module | None]) -> nn.Mod
     state["_compiled_call_impl"] = None
     state[_ORIGINAL] = original(module)
     object.__setattr__(twin, "__dict__", state)
+    for slot in (s for kind in type(module).__mro__ for s in getattr(kind, "__slots__", ())):
+        if hasattr(module, slot):
+            object.__setattr__(twin, slot, getattr(module, slot))
     return twin
 
 

@@ -13,7 +13,7 @@ from camkit_core.errors import TargetError
 from camkit_core.outputs import class_scores
 from camkit_core.protocols import BoundTarget, Runner, Target, TargetInfo
 from camkit_core.registry import near
-from camkit_core.tree import describe, take, tensors
+from camkit_core.tree import describe, take, take_one, tensors
 
 if TYPE_CHECKING:
     from camkit_core.registry import Registry
@@ -95,6 +95,19 @@ class BoundClass:
 
 
 @dataclass(frozen=True)
+class BoundNothing:
+    """No target: for methods that do not look at the score, on models without class scores."""
+
+    def __call__(self, output: Any, owner: Tensor, /) -> Tensor:
+        """NaN for every row."""
+        return torch.full((len(owner),), torch.nan, device=owner.device)
+
+    def describe(self) -> TargetInfo:
+        """Nothing."""
+        return TargetInfo(kind="none", label="no target", differentiable=False)
+
+
+@dataclass(frozen=True)
 class CallableTarget:
     """Any function of one image's output that returns a scalar tensor."""
 
@@ -106,14 +119,11 @@ class CallableTarget:
 
     def __call__(self, output: Any, owner: Tensor, /) -> Tensor:
         """Scores `[M]`, one call per row."""
-        rows = torch.arange(len(owner), device=owner.device)
-        values = [self._one(take(output, row[None], len(owner)), int(row)) for row in rows]
+        values = [self._one(take_one(output, row, len(owner)), row) for row in range(len(owner))]
         return torch.stack(values) if values else tensors(output)[0].new_zeros(0)
 
     def _one(self, output: Any, row: int) -> Tensor:
-        from camkit_core.tree import map_tensors
-
-        value = self.function(map_tensors(lambda t: t[0] if t.ndim else t, output))
+        value = self.function(output)
         if not isinstance(value, Tensor) or value.numel() != 1:
             what = describe(value) if isinstance(value, Tensor) else repr(value)
             raise TargetError(
@@ -197,6 +207,10 @@ def as_target(
         )
     if isinstance(request, int):
         return ClassTarget(request)
+    if isinstance(request, type):
+        raise TargetError(
+            f"target={request.__name__} is a class, not a target; did you forget the parentheses?"
+        )
     if isinstance(request, Target):
         return request
     if isinstance(request, list | tuple | range):
@@ -238,6 +252,9 @@ def _per_image(
 
 
 def _by_word(word: str, output: Any, registry: Registry, class_names: Sequence[str]) -> Target:
+    found = find_class(word, class_names)
+    if found is not None:
+        return ClassTarget(found)
     if word.isdigit():
         return ClassTarget(int(word))
     rank = top(word)
@@ -246,9 +263,6 @@ def _by_word(word: str, output: Any, registry: Registry, class_names: Sequence[s
             f"target={word!r} means {rank} targets; use compare(..., targets={word!r}), or pass "
             "'pred' for the first"
         )
-    found = find_class(word, class_names) if class_names else None
-    if found is not None:
-        return ClassTarget(found)
     known = registry.target_for(word, output)
     if known is not None:
         return known

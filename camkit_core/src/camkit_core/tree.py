@@ -29,8 +29,8 @@ def map_tensors(change: Callable[[Tensor], Tensor], tree: Any) -> Any:
         return change(tree)
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
         return type(tree)(*(map_tensors(change, child) for child in tree))
-    if type(tree) in (tuple, list):
-        return type(tree)(map_tensors(change, child) for child in tree)
+    if isinstance(tree, tuple | list):
+        return type(tree)([map_tensors(change, child) for child in tree])
     if isinstance(tree, Mapping):
         mapping: Any = copy.copy(tree)
         for key, child in tree.items():
@@ -45,17 +45,28 @@ def map_tensors(change: Callable[[Tensor], Tensor], tree: Any) -> Any:
 
 
 def take(tree: Any, rows: Tensor, length: int) -> Any:
-    """Rows `rows` of every tensor (and list) whose first axis has `length` entries."""
-    batched = (
-        [t for t in tree if isinstance(t, Tensor) and t.ndim and len(t) == length]
-        if (isinstance(tree, list))
-        else []
-    )
-    if isinstance(tree, list) and len(tree) == length and len(batched) < length:
+    """Rows `rows` of every tensor whose first axis has `length` entries, or of a list per image."""
+    if _per_image(tree, length):
         return [tree[int(row)] for row in rows]
     return map_tensors(
         lambda tensor: tensor[rows] if tensor.ndim and len(tensor) == length else tensor, tree
     )
+
+
+def take_one(tree: Any, row: int, length: int) -> Any:
+    """One image's part, without the batch axis."""
+    if _per_image(tree, length):
+        return tree[row]
+    return map_tensors(
+        lambda tensor: tensor[row] if tensor.ndim and len(tensor) == length else tensor, tree
+    )
+
+
+def _per_image(tree: Any, length: int) -> bool:
+    """Whether a list holds one entry per image, and not several batches of that size."""
+    if not isinstance(tree, list) or len(tree) != length:
+        return False
+    return not all(isinstance(one, Tensor) and one.ndim and len(one) == length for one in tree)
 
 
 def exact(tensor: Tensor) -> Tensor:

@@ -40,4 +40,4 @@ class DummyCAM(MethodModel):
         above = mean - middle
         # What is left of a constant layer is rounding, not a pattern.
         noise = 64 * torch.finfo(mean.dtype).eps * middle.abs()
-        return torch.where(above.abs() > noise, above, 0.0)
+        return torch.where(above.abs() <= noise, 0.0, above)

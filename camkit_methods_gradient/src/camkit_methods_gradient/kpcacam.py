@@ -77,4 +77,4 @@ def _doubly_centered(kernel: Tensor) -> Tensor:
     mean = kernel.mean(1, keepdim=True)
     rest = kernel - mean - mean.transpose(1, 2) + mean.mean(2, keepdim=True)
     noise = 64 * torch.finfo(kernel.dtype).eps * kernel.abs().amax((1, 2), keepdim=True)
-    return torch.where(rest.abs().amax((1, 2), keepdim=True) > noise, rest, 0.0)
+    return torch.where(rest.abs().amax((1, 2), keepdim=True) <= noise, 0.0, rest)

@@ -62,7 +62,7 @@ def centered(maps: Tensor) -> Tensor:
     wide = rows(maps)
     rest = wide - wide.mean(1, keepdim=True)
     noise = 64 * torch.finfo(maps.dtype).eps * wide.abs().amax((1, 2), keepdim=True)
-    return torch.where(rest.abs().amax((1, 2), keepdim=True) > noise, rest, 0.0)
+    return torch.where(rest.abs().amax((1, 2), keepdim=True) <= noise, 0.0, rest)
 
 
 def align(projection: Tensor, reference: Tensor) -> Tensor:
