@@ -204,7 +204,12 @@ def test_a_budget_is_checked_before_the_rows_run(budget):
     net = Counted()
     with pytest.raises(BudgetError, match=rf"10 rows take 5 forwards of 2 rows.*budget={budget}"):
         explain(
-            net, images(2), spy(look, Need.SCORES), 0, batch_size=2, budget=budget,
+            net,
+            images(2),
+            spy(look, Need.SCORES),
+            0,
+            batch_size=2,
+            budget=budget,
             registry=registry(),
         )
     assert net.tally["forward end"] == 1
@@ -216,16 +221,19 @@ def test_a_budget_that_is_met_exactly_is_enough():
         return capture.inputs.sum(1)
 
     net = Counted()
-    explain(
-        net, images(2), spy(look, Need.SCORES), 0, batch_size=2, budget=6, registry=registry()
-    )
+    explain(net, images(2), spy(look, Need.SCORES), 0, batch_size=2, budget=6, registry=registry())
     assert net.tally["forward end"] == 6
 
 
 def test_progress_is_told_after_every_map():
     told = []
     compare(
-        Chain(), images(2), ["gradcam", "mean"], [0, 1], "body",
-        progress=lambda done, total: told.append((done, total)), registry=registry(),
+        Chain(),
+        images(2),
+        ["gradcam", "mean"],
+        [0, 1],
+        "body",
+        progress=lambda done, total: told.append((done, total)),
+        registry=registry(),
     )
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]

@@ -28,7 +28,13 @@ from camkit_core import (
 @pytest.fixture
 def found():
     return explain(
-        Chain(), images(3), "hires", [1, 3, 0], ["stem", "body"], gain=2.0, seed=5,
+        Chain(),
+        images(3),
+        "hires",
+        [1, 3, 0],
+        ["stem", "body"],
+        gain=2.0,
+        seed=5,
         registry=registry(),
     )
 
@@ -88,8 +94,13 @@ def test_raw_maps_cannot_be_exchanged_and_fields_cannot_be_set(found):
 def test_the_mapping_that_was_handed_in_may_change_afterwards(found):
     raw = {"a": found.maps}
     made = Explanation(
-        maps=found.maps, raw=raw, score=found.score, output=None, inputs=found.inputs,
-        target=found.target, provenance=found.provenance,
+        maps=found.maps,
+        raw=raw,
+        score=found.score,
+        output=None,
+        inputs=found.inputs,
+        target=found.target,
+        provenance=found.provenance,
     )
     raw["b"] = found.maps
     assert list(made.raw) == ["a"]
@@ -107,8 +118,14 @@ def test_the_provenance_is_enough_to_repeat_the_call(found):
     assert (p.forwards, p.backwards, p.notes) == (1, 1, ())
     assert len(p.post) == 5
     again = explain(
-        Chain(), images(3), p.method, found.target.classes.tolist(), p.layers, seed=p.seed,
-        registry=registry(), **p.parameters,
+        Chain(),
+        images(3),
+        p.method,
+        found.target.classes.tolist(),
+        p.layers,
+        seed=p.seed,
+        registry=registry(),
+        **p.parameters,
     )
     same(again.maps, found.maps)
     assert again.provenance == p
@@ -125,9 +142,14 @@ def test_the_representation_is_one_line_with_the_issues(found):
         "Explanation(hires of class 1, class 3, class 0 at stem, body: maps [3, 7, 10])"
     )
     marked = Explanation(
-        maps=found.maps, raw={INPUT: found.maps}, score=found.score, output=None,
-        inputs=found.inputs, target=TargetInfo(kind="x", label="y"),
-        provenance=_without_layers(found.provenance), issues=(Issue("all_zero", "m", (1,)),),
+        maps=found.maps,
+        raw={INPUT: found.maps},
+        score=found.score,
+        output=None,
+        inputs=found.inputs,
+        target=TargetInfo(kind="x", label="y"),
+        provenance=_without_layers(found.provenance),
+        issues=(Issue("all_zero", "m", (1,)),),
     )
     assert repr(marked) == "Explanation(hires of y at input: maps [3, 7, 10], issues=['all_zero'])"
 
@@ -195,16 +217,16 @@ def test_notebooks_show_words_for_maps_that_are_no_pictures():
 
 @pytest.mark.parametrize("suffix", [".png", ".npz", ".xyz", ""])
 def test_saving_without_a_writer_names_what_to_install(found, tmp_path, suffix):
-    with pytest.raises(UnknownNameError, match=r'camkit\[render\]'):
+    with pytest.raises(UnknownNameError, match=r"camkit\[render\]"):
         found.save(tmp_path / f"map{suffix}")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("renderer", ["overlay", "grid", "heatmap"])
 def test_showing_without_a_renderer_names_what_to_install(found, renderer):
-    with pytest.raises(UnknownNameError, match=rf'{renderer}.*camkit\[render\]'):
+    with pytest.raises(UnknownNameError, match=rf"{renderer}.*camkit\[render\]"):
         found.show(renderer)
-    with pytest.raises(UnknownNameError, match=r'camkit\[render\]'):
+    with pytest.raises(UnknownNameError, match=r"camkit\[render\]"):
         Comparison({("a", 0): found}).show()
 
 

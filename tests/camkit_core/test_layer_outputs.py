@@ -123,9 +123,7 @@ def test_a_function_may_take_both_tensors_and_one_may_have_no_gradient():
     both = explain(
         net, x, HiRes(), 1, "layer", reshape=lambda out: torch.cat(out, 1), registry=registry()
     )
-    first = explain(
-        net, x, HiRes(), 1, "layer", reshape=lambda out: out[0], registry=registry()
-    )
+    first = explain(net, x, HiRes(), 1, "layer", reshape=lambda out: out[0], registry=registry())
     close(both.raw["layer"], first.raw["layer"])
 
 
@@ -134,10 +132,8 @@ def test_the_tail_cannot_invert_a_function_and_says_so():
     method = spy(
         lambda c: c.tail(TensorRows(c.activations, torch.arange(2))), Need.ACTIVATIONS | Need.TAIL
     )
-    with pytest.raises(LayoutError, match="cannot invert.*to_spatial and from_spatial"):
-        explain(
-            net, images(), method, 1, "layer", reshape=lambda out: out[0], registry=registry()
-        )
+    with pytest.raises(LayoutError, match=r"cannot invert.*to_spatial and from_spatial"):
+        explain(net, images(), method, 1, "layer", reshape=lambda out: out[0], registry=registry())
 
 
 class Last(nn.Module):
@@ -185,12 +181,8 @@ def test_channels_last_and_first_are_not_mixed_up_where_both_would_fit():
     x = images(2)[..., :7]
     with pytest.raises(LayoutError, match=r"both as \[N, C, \*S\].*6x6.*\[N, \*S, C\].*channels_"):
         explain(Plain(), x, HiRes(), 0, "layer", registry=registry())
-    first = explain(
-        Plain(), x, HiRes(), 0, "layer", reshape="channels_first", registry=registry()
-    )
-    other = explain(
-        Plain(), x, HiRes(), 0, "layer", reshape=ChannelsLast(), registry=registry()
-    )
+    first = explain(Plain(), x, HiRes(), 0, "layer", reshape="channels_first", registry=registry())
+    other = explain(Plain(), x, HiRes(), 0, "layer", reshape=ChannelsLast(), registry=registry())
     z = x[:, :, :6, :6].repeat(1, 2, 1, 1).requires_grad_()
     (gradient,) = torch.autograd.grad(z.tanh().cumsum(2).mean((2, 3))[:, 0].sum(), z)
     product = (z * gradient).detach()
@@ -258,7 +250,7 @@ def test_a_reshape_that_gives_no_picture_is_refused(reshape, words):
 
 
 def test_a_reshape_that_is_none_of_the_allowed_kinds_is_refused():
-    with pytest.raises(OptionError, match="reshape= must be an object with to_spatial.*got 3"):
+    with pytest.raises(OptionError, match=r"reshape= must be an object with to_spatial.*got 3"):
         explain(Chain(), images(), HiRes(), 0, "body", reshape=3, registry=registry())
 
 

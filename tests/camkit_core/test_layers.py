@@ -162,7 +162,9 @@ def test_a_call_that_is_no_number_is_refused(call):
         resolved(call)
 
 
-@pytest.mark.parametrize("name", ["__class__", "forward", "layer1.__init__", "os.system", "layer1;x"])
+@pytest.mark.parametrize(
+    "name", ["__class__", "forward", "layer1.__init__", "os.system", "layer1;x"]
+)
 def test_names_are_looked_up_and_never_evaluated(name):
     with pytest.raises(LayerError, match="has no layer"):
         resolved(name)

@@ -57,9 +57,7 @@ def test_the_first_tensor_with_three_axes_is_the_image(condition):
             return super().forward(image, condition)
 
     x = images()
-    found = explain(
-        Reversed(), (condition, x), "saliency", 1, registry=registry()
-    )
+    found = explain(Reversed(), (condition, x), "saliency", 1, registry=registry())
     straight = explain(Conditioned(), (x, condition), "saliency", 1, registry=registry())
     close(found.raw[INPUT], straight.raw[INPUT])
     assert torch.equal(found.inputs, x)

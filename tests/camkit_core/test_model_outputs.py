@@ -101,7 +101,7 @@ def test_two_candidates_are_refused_with_how_to_say_which():
 
 def test_an_object_without_tensors_is_refused():
     net = Wrapped(lambda y, a: "cat")
-    with pytest.raises(TargetError, match="returned str.*class scores"):
+    with pytest.raises(TargetError, match=r"returned str.*class scores"):
         explain(net, images(), layers="body", registry=registry())
 
 

@@ -96,7 +96,7 @@ def test_a_method_that_makes_non_finite_values_is_named(value, layers):
         return raw
 
     method = spy(look, Need.ACTIVATIONS, "divider")
-    with pytest.raises(NonFiniteError, match="method divider gave NaN.*model is finite"):
+    with pytest.raises(NonFiniteError, match=r"method divider gave NaN.*model is finite"):
         ask(Chain(), images(), method, layers=layers)
 
 

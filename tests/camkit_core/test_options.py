@@ -175,7 +175,7 @@ def test_a_comparison_wants_a_list_of_methods(methods):
 
 @pytest.mark.parametrize("model", [lambda x: x, "resnet18", None, 3, nn.Linear])
 def test_what_is_no_model_is_refused(model):
-    with pytest.raises(OptionError, match="model must be an nn.Module or a LoadedModel.*got"):
+    with pytest.raises(OptionError, match=r"model must be an nn.Module or a LoadedModel.*got"):
         Explainer(model)
 
 

@@ -207,9 +207,7 @@ def test_a_recapture_reads_layers_as_the_call_does():
     def picture(out):
         return out.transpose(1, 2).unflatten(2, (3, 5))
 
-    found = told(
-        net, x, lambda c: c.at(c.inputs * 0.5).activations, "mix", reshape=picture
-    )
+    found = told(net, x, lambda c: c.at(c.inputs * 0.5).activations, "mix", reshape=picture)
     wanted = picture(net.mix(net.patch(x * 0.5).flatten(2).transpose(1, 2)))
     close(found, wanted.detach())
 

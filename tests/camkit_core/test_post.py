@@ -26,7 +26,7 @@ def bilinear(image, height, width):
 
     def weights(size, wanted, place):
         position = min(max((place + 0.5) * size / wanted - 0.5, 0.0), size - 1.0)
-        low = min(int(math.floor(position)), size - 1)
+        low = min(math.floor(position), size - 1)
         return low, min(low + 1, size - 1), position - low
 
     rows = []
@@ -121,7 +121,8 @@ FLAT = {
     "large": torch.full((1, 3, 4), 1e30),
     "tiny": torch.full((1, 3, 4), 1e-38),
     "negative": torch.full((1, 3, 4), -7.0),
-    "constant up to rounding": torch.full((1, 3, 4), 0.3) * (1 + torch.arange(12).reshape(3, 4) * 2e-8),
+    "constant up to rounding": torch.full((1, 3, 4), 0.3)
+    * (1 + torch.arange(12).reshape(3, 4) * 2e-8),
 }
 
 
@@ -170,7 +171,12 @@ def test_the_signed_preset_keeps_evidence_against_the_target():
     maps = [drawn(2, 3, 4)]
     net, x = Chain(), images()
     found = explain(
-        net, x, spy(lambda c: maps[0], Need.ACTIVATIONS), 0, "body", post="signed",
+        net,
+        x,
+        spy(lambda c: maps[0], Need.ACTIVATIONS),
+        0,
+        "body",
+        post="signed",
         registry=registry(),
     )
     for row in range(2):
@@ -185,9 +191,7 @@ def test_the_raw_preset_only_resizes():
     found = explain(
         Chain(), images(), methods, 0, ["body", "neck"], post="raw", registry=registry()
     )
-    wanted = torch.stack(
-        [bilinear((maps[0][row] + maps[1][row]) / 2, 7, 10) for row in range(2)]
-    )
+    wanted = torch.stack([bilinear((maps[0][row] + maps[1][row]) / 2, 7, 10) for row in range(2)])
     close(found.maps, wanted, 1e-11)
 
 
@@ -216,7 +220,10 @@ WRONG = {
     "a typo": ("defalt", "not one of default, signed, raw; did you mean 'default'"),
     "a number": (3, "post=3: give one of"),
     "steps that are no functions": ([Resize(), "merge"], "sequence of steps"),
-    "no resize": ([Relu(), Merge()], r"post='custom' ended with \[\[2, 4, 5\]\].*\[7, 10\].*Resize"),
+    "no resize": (
+        [Relu(), Merge()],
+        r"'custom' ended with \[\[2, 4, 5\]\].*\[7, 10\].*Resize",
+    ),
     "no merge": ([Resize()], r"ended with \[\[2, 7, 10\], \[2, 7, 10\]\].*Merge"),
     "nothing": ([], "ended with"),
 }

@@ -17,7 +17,11 @@ def test_a_distribution_on_the_path_is_found_with_its_version(tmp_path):
     with on_path(tmp_path):
         found = Registry(allow=["fresh-dist"], strict=True)
         (info,) = [one for one in found.plugins if one.status == "ok"]
-        assert (info.distribution, info.version, info.entry_point) == ("fresh-dist", "7.8.9", "main")
+        assert (info.distribution, info.version, info.entry_point) == (
+            "fresh-dist",
+            "7.8.9",
+            "main",
+        )
         assert info.module == "fresh_plugin"
         assert [entry.qualified for entry in info.entries] == ["fresh-dist/fresh"]
         assert info.import_ms > 0

@@ -97,7 +97,7 @@ def test_hooks_of_a_broken_plugin_are_not_called():
     bad = offering(
         entry("x"), entry("x"), camkit_load_model=lambda spec: called.append(spec) or "model"
     )
-    with pytest.raises(ModelError, match="no plugin understands.*offers the target 'x' twice"):
+    with pytest.raises(ModelError, match=r"no plugin understands.*offers the target 'x' twice"):
         build(("bad", bad)).load_model("anything")
     assert called == []
 

@@ -187,9 +187,9 @@ def test_a_writer_is_found_by_suffix_in_any_case():
     made = entry("png", kind="writer", ref="core_proof.plugins:Png", suffixes=(".png", ".apng"))
     found = build(("w", offering(made)))
     assert isinstance(found.writer_for(".PNG"), Png)
-    with pytest.raises(UnknownNameError, match=r"nothing installed writes '\.gif'; known: .apng, .png"):
+    with pytest.raises(UnknownNameError, match=r"installed writes '\.gif'; known: .apng, .png"):
         found.writer_for(".gif")
-    with pytest.raises(UnknownNameError, match=r'files without suffix.*|camkit\[render\]'):
+    with pytest.raises(UnknownNameError, match=r"files without suffix.*|camkit\[render\]"):
         build().writer_for("")
 
 

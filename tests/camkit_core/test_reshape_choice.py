@@ -126,20 +126,20 @@ def test_a_named_reshape_comes_from_a_plugin_with_its_options():
         for reshape in ("halves:keep=3", Halves("3"))
     )
     same(named.raw["layer"], given.raw["layer"])
-    with pytest.raises(OptionError, match="reshape halves:.*kep"):
+    with pytest.raises(OptionError, match=r"reshape halves:.*kep"):
         explain(net, x, HiRes(), 1, "layer", reshape="halves:kep=3", registry=reg)
 
 
 def test_an_unknown_reshape_says_what_to_install():
     with pytest.raises(UnknownNameError, match=r"no reshape is called 'tokens'.*camkit\[tasks\]"):
-        explain(Twin(False, 7), images(), HiRes(), 1, "layer", reshape="tokens", registry=registry())
+        explain(
+            Twin(False, 7), images(), HiRes(), 1, "layer", reshape="tokens", registry=registry()
+        )
 
 
 def test_channels_first_can_be_said_without_any_plugin():
     net, x = Twin(False, 7), images()[..., :7]
-    named = explain(
-        net, x, HiRes(), 1, "layer", reshape="channels_first", registry=registry()
-    )
+    named = explain(net, x, HiRes(), 1, "layer", reshape="channels_first", registry=registry())
     twin = explain(Twin(False, 7), x, HiRes(), 1, "layer", registry=registry())
     close(named.raw["layer"], twin.raw["layer"], 1e-10)
 

@@ -58,9 +58,7 @@ def by_hand(net, x, target=0):
     places = {"a.0": z1, "a.1": z2, "a": z2, "left": left, "right": right}
     score = net.join(left, right)[:, target].sum()
     found = torch.autograd.grad(score, list(places.values()))
-    return {
-        name: (t.detach(), g) for (name, t), g in zip(places.items(), found, strict=True)
-    }
+    return {name: (t.detach(), g) for (name, t), g in zip(places.items(), found, strict=True)}
 
 
 @pytest.mark.parametrize(
@@ -108,7 +106,7 @@ def test_a_method_for_all_layers_is_called_once_and_reads_each_of_them():
 def test_a_method_for_all_layers_that_names_another_layer_is_told_which_there_are():
     needs = Need.LAYERS | Need.ACTIVATIONS
     method = spy(lambda capture: capture["a.0"].activations.sum(1), needs)
-    with pytest.raises(KeyError, match="'a.0' was not captured; there are left, right"):
+    with pytest.raises(KeyError, match=r"'a.0' was not captured; there are left, right"):
         explain(Nest(), images(2), method, 0, ["left", "right"], registry=registry())
 
 

@@ -43,7 +43,9 @@ def prepared(kind):
 
 
 @pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
-@pytest.mark.parametrize("kind", [k for k in ZOO if k.__name__ != "Writing"], ids=lambda k: k.__name__)
+@pytest.mark.parametrize(
+    "kind", [k for k in ZOO if k.__name__ != "Writing"], ids=lambda k: k.__name__
+)
 def test_a_call_that_uses_everything_changes_nothing(kind, train):
     net, x = prepared(kind).train(train), images(2)
     with unchanged(net, x):

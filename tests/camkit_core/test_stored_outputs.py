@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from core_proof.checks import close, same
+from core_proof.checks import close, or_refused, same
 from core_proof.methods import HiRes, registry, spy
 from core_proof.networks import CLASSES, fill, images
 from core_proof.snapshot import unchanged
@@ -74,14 +74,9 @@ def test_input_gradients_are_right_too():
 def test_a_stored_output_that_is_written_to_is_right_or_refused():
     net, x = Boxed(use=lambda z: z.relu_()), images(2)
     wanted = net(x).detach()
-    with unchanged(net, x):
-        try:
-            found = explain(net, x, HiRes(), 1, "layer", registry=registry())
-        except CaptureError as error:
-            assert "stored" in str(error)
-            assert "before or behind" in str(error)
-        else:
-            same(found.output, wanted)
+    with unchanged(net, x), or_refused(CaptureError, "stored", "before or behind"):
+        found = explain(net, x, HiRes(), 1, "layer", registry=registry())
+        same(found.output, wanted)
 
 
 def test_the_tail_of_a_stored_output_is_right_or_refused():
@@ -95,11 +90,8 @@ def test_the_tail_of_a_stored_output_is_right_or_refused():
     z = net.layer.conv(x).flip(2)
     wanted = net.tail(z, z).detach()[:, 1]
     needs = Need.ACTIVATIONS | Need.TAIL
-    try:
+    with or_refused(CaptureError, "layer"):
         explain(net, x, spy(look, needs), 1, "layer", registry=registry())
-    except CaptureError as error:
-        assert "layer" in str(error)
-    else:
         torch.testing.assert_close(found[0], wanted, rtol=1e-12, atol=0)
 
 

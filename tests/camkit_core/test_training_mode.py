@@ -21,7 +21,9 @@ class Trained(nn.Module):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.RReLU())
         self.drop = nn.Dropout2d(0.5)
-        self.body = nn.Sequential(nn.Conv2d(6, 6, 3), nn.InstanceNorm2d(6, track_running_stats=True))
+        self.body = nn.Sequential(
+            nn.Conv2d(6, 6, 3), nn.InstanceNorm2d(6, track_running_stats=True)
+        )
         self.norm = nn.BatchNorm1d(6)
         self.head = nn.Linear(6, CLASSES)
         fill(self)

@@ -162,7 +162,7 @@ class TestScripted:
     def test_layers_of_a_scripted_model_are_refused_with_what_works(self, kind):
         x = images()
         net = compiled_to_script(kind, Scriptable().eval(), x)
-        with pytest.raises(CapabilityError, match="TorchScript.*without hooks.*Python model"):
+        with pytest.raises(CapabilityError, match=r"TorchScript.*without hooks.*Python model"):
             ask(net, x)
 
     def test_input_gradients_of_a_scripted_model_work(self, kind):

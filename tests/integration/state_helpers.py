@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from camkit_core import Entry, default_registry
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from camkit_core import Entry, default_registry
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "camkit_core"))
 
-from core_proof.checks import close, same, telling  # noqa: E402
-from core_proof.networks import CONV, SIZES, fill  # noqa: E402
-from core_proof.snapshot import unchanged  # noqa: E402
+from core_proof.checks import close, same, telling
+from core_proof.networks import CONV, SIZES, fill
+from core_proof.snapshot import unchanged
 
 __all__ = ["FAMILY", "Net", "alone", "close", "family", "pictures", "same", "telling", "unchanged"]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 import torchvision
-from camkit_core import CamkitError, ChannelsFirst, explain, probe_layers
 from torch import nn
+
+from camkit_core import CamkitError, ChannelsFirst, explain, probe_layers
 
 from .zoo_helpers import (
     TIMM,
@@ -30,7 +31,7 @@ SUBJECTS = [
 TWO_KERNELS = {
     *("beit_base_patch16_224", "samvit_base_patch16", "maxxvit_rmlp_nano_rw_256", "vit_b_32")
 }
-"""Their attention runs another kernel where a graph is built, and the graph starts in the middle."""
+"""Their attention runs another kernel where a graph is built, which here is from the layer on."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -78,9 +79,7 @@ def test_outputs_are_bit_identical_and_no_original_on_the_path_ran(subject, buil
     originals = set.union(*(path_to(net, layer) for layer in layers))
     with unchanged(net, x):
         for method in (Plain(), Spread()):
-            found, ran = ran_during(
-                lambda m=method: explain(net, x, m, 0, layers, reshape=as_row)
-            )
+            found, ran = ran_during(lambda m=method: explain(net, x, m, 0, layers, reshape=as_row))
             assert not ran & originals
             assert found.provenance.forwards == 1
             if method.name == "plain":

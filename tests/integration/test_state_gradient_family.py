@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from torch import nn
+
 from camkit_core import (
     CamkitError,
     CaptureError,
@@ -21,7 +23,6 @@ from camkit_core import (
     default_registry,
     explain,
 )
-from torch import nn
 
 from .state_helpers import FAMILY, Net, alone, close, family, pictures, same, telling, unchanged
 

@@ -11,13 +11,14 @@ from typing import Any
 import timm
 import torch
 import torchvision
-from camkit_core import Capture, MethodModel, Need
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
+from camkit_core import Capture, MethodModel, Need
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "camkit_core"))
 
-from core_proof.snapshot import unchanged  # noqa: E402
+from core_proof.snapshot import unchanged
 
 __all__ = ["TIMM", "TORCHVISION", "Subject", "alike", "picked", "ran_during", "unchanged"]
 
@@ -74,11 +75,17 @@ TIMM = (
     *(S("mambaout_femto", "stages"), S("focalnet_tiny_srf", "norm"), S("davit_tiny", "stages")),
     *(S("starnet_s1", "norm"), S("skresnet18", "layer4"), S("twins_svt_small")),
     *(S("mobileone_s0", "stages", slow=True), S("fastvit_t8", "final_conv", slow=True)),
-    *(S("mixer_s32_224", "norm", 224, slow=True), S("cait_xxs24_224", "blocks.23.norm1", 224, True)),
+    *(
+        S("mixer_s32_224", "norm", 224, slow=True),
+        S("cait_xxs24_224", "blocks.23.norm1", 224, True),
+    ),
     *(S("beit_base_patch16_224", "blocks.11", 32, True), S("levit_128s", "", 224, True)),
     *(S("samvit_base_patch16", "neck", slow=True), S("tiny_vit_5m_224", "stages", 224, True)),
     *(S("gcvit_xxtiny", "stages", 224, True), S("convit_tiny", "blocks.11.norm1", 224, True)),
-    *(S("crossvit_9_240", "blocks.2.fusion.1.norm1", 240, True), S("hiera_tiny_224", "", 224, True)),
+    *(
+        S("crossvit_9_240", "blocks.2.fusion.1.norm1", 240, True),
+        S("hiera_tiny_224", "", 224, True),
+    ),
     *(S("maxxvit_rmlp_nano_rw_256", "norm", 256, True), S("nest_tiny", "norm", 224, True)),
 )
 

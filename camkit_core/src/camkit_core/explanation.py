@@ -121,9 +121,13 @@ class Explanation:
         info = self.target
         labels = tuple(info.labels[row] for row in rows) if info.labels else ()
         classes = info.classes
+        if classes is not None:
+            classes = classes[torch.tensor(rows, dtype=torch.long, device=classes.device)]
         return dataclasses.replace(
             info,
-            classes=None if classes is None else classes[torch.tensor(rows, device=classes.device)],
+            classes=None
+            if classes is None
+            else classes[torch.tensor(rows, dtype=torch.long, device=classes.device)],
             labels=labels,
             label=", ".join(dict.fromkeys(labels)) or info.label,
         )

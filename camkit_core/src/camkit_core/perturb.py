@@ -27,7 +27,9 @@ def input_scores(session: Session, target: int, rows: Rows) -> Tensor:
     model = Shadow(session.model, []).root
 
     def chunk(part: Tensor, owner: Tensor) -> Any:
-        return session.inputs.usable().rows(part.to(session.image.dtype), owner).call(model)
+        return (
+            session.inputs.usable().rows(part.to(session.image.dtype, copy=True), owner).call(model)
+        )
 
     return _collect(session, target, rows, chunk)
 
@@ -42,6 +44,11 @@ def tail_scores(session: Session, target: int, layer: str, rows: Rows) -> Tensor
         BudgetError: more forwards than the caller allowed.
         CaptureError: the layer did not run.
     """
+    if session.done.stored:
+        raise CaptureError(
+            f"the output of layer {layer!r} is stored somewhere and used again from there, so "
+            "exchanging it would miss that use; choose the layer before or behind it"
+        )
     place = next(one for one in session.layers if one.name == layer)
     shadow = Shadow(session.model, [place.module])
     reshape, kept = session.reshapes[layer], session.done.kept[layer]

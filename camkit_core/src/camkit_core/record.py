@@ -8,12 +8,13 @@ downstream can write into what was kept.
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 from weakref import ref
 
@@ -64,6 +65,7 @@ class Pass:
     linear: list[LinearCall] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     forwards: int = 1
+    stored: bool = False  # a captured output is held by something else and may be used again
 
 
 def run(model: nn.Module, inputs: ModelInputs, plan: Plan, *, keep_grad: bool = False) -> Pass:
@@ -90,10 +92,11 @@ def run(model: nn.Module, inputs: ModelInputs, plan: Plan, *, keep_grad: bool = 
         how = replace(how, **{remedy: True})
         notes.append(_NOTES[remedy])
     recorder.check()
-    if recorder.rewritten():
+    suspect = recorder.rewritten() or (plan.layers[0].name if recorder.stored else "")
+    if suspect:
         done += 1
-        _check_same(model, inputs, output, recorder.rewritten())
-    return Pass(output, image, recorder.kept, recorder.linear, notes, done)
+        _check_same(model, inputs, output, suspect)
+    return Pass(output, image, recorder.kept, recorder.linear, notes, done, recorder.stored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,7 @@ class _Recorder:
         self._calls: Counter[str] = Counter()
         self._versions: list[tuple[Tensor, int]] = []
         self._returned: list[tuple[str, Tensor, int]] = []
-        self._replaced: list[ref[Tensor]] = []
+        self._held: list[ref[Tensor]] = []
         self._wanted = {(layer.path, layer.call or 0): layer for layer in plan.layers}
 
     def remedy(self) -> str | None:
@@ -136,7 +139,7 @@ class _Recorder:
         found = {
             "on_model": any(not self._calls[layer.path] for layer in self.plan.layers),
             "from_start": self.interrupted and not self.how.keep_grad,
-            "as_is": self.stored,
+            "as_is": self.stored and self.plan.gradients,
             "isolate": any(tensor._version != version for tensor, version in self._versions),
         }
         return next(
@@ -191,6 +194,7 @@ class _Recorder:
         return next((name for name, t, version in self._returned if t._version != version), "")
 
     def _hook(self, path: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        holders = sys.getrefcount(output)
         if not is_active(self):
             return None
         call = self._calls[path]
@@ -207,6 +211,11 @@ class _Recorder:
             for tensor in floating(output)
             if _storage(tensor) in shared and not tensor.is_inference()
         ]
+        if not any(_storage(tensor) in shared for tensor in floating(output)):
+            # Somebody who holds the output may use it again, past the clone that goes on.
+            self.stored = self.stored or (isinstance(output, Tensor) and holders > _usual_holders())
+            if not self.how.as_is:
+                self._held += [ref(t) for t in floating(output) if not t.requires_grad]
         kept = map_tensors(lambda tensor: self._keep(tensor, shared), output)
         self.kept[layer.name] = kept
         return map_tensors(lambda t: t.clone() if torch.is_floating_point(t) else t, kept)
@@ -214,7 +223,7 @@ class _Recorder:
     def look_back(self) -> None:
         """Notice, while the model that ran still exists, what it did with captured outputs."""
         self.look_at_mode()
-        self.stored = any(replaced() is not None for replaced in self._replaced)
+        self.stored = self.stored or any(held() is not None for held in self._held)
 
     def look_at_mode(self) -> None:
         """Notice that the model switched gradients off after a layer had switched them on."""
@@ -233,8 +242,6 @@ class _Recorder:
         if not self.plan.gradients:
             tensor = tensor.detach()
         elif not tensor.requires_grad:
-            if not mine and not self.how.as_is:
-                self._replaced.append(ref(tensor))
             tensor = tensor if self.how.as_is else tensor.detach()
             tensor.requires_grad_()
         self._versions.append((tensor, tensor._version))
@@ -243,6 +250,25 @@ class _Recorder:
     def _note_linear(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
         if is_active(self) and args and isinstance(output, Tensor):
             self.linear.append(LinearCall(name, module, args[0].detach(), output.detach()))
+
+
+class _Counting:
+    """Counts who holds a layer's output, in a hook called just as the recorder's is."""
+
+    def __init__(self) -> None:
+        self.holders = 0
+
+    def hook(self, path: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        self.holders = sys.getrefcount(output)
+
+
+@cache
+def _usual_holders() -> int:
+    """References to an output that nobody stores, in this version of Python and PyTorch."""
+    counting, module = _Counting(), nn.ReLU()
+    module.register_forward_hook(partial(counting.hook, ""), with_kwargs=True)
+    module(torch.zeros(1))
+    return counting.holders
 
 
 def _check_same(model: nn.Module, inputs: ModelInputs, output: Any, layer: str) -> None:
@@ -256,9 +282,9 @@ def _check_same(model: nn.Module, inputs: ModelInputs, output: Any, layer: str) 
     pairs = zip(tensors(plain), tensors(output), strict=True)
     if not all(torch.equal(wanted, found.detach()) for wanted, found in pairs):
         raise CaptureError(
-            f"layer {layer!r} returns its input under another name, and the model writes to that "
-            "memory later, so the layer cannot be cut out of the computation; choose the layer "
-            "before or behind it"
+            f"the output of layer {layer!r} is shared or stored under another name, and the model "
+            "writes to that memory later, so the layer cannot be cut out of the computation; "
+            "choose the layer before or behind it"
         )
 
 

@@ -10,12 +10,18 @@ from collections.abc import Iterator
 
 from torch import nn
 
+_NAMES = ("norm1", "ln_1", "layernorm_before", "layer_norm1", "ln1")
+
 
 def default_layer(model: nn.Module) -> str | None:
-    """Name of the first LayerNorm in the last block, or None for other kinds of network."""
+    """Name of the first LayerNorm in the last block of a plain vision transformer, or None.
+
+    Networks with several stacks of blocks are left to camkit's own probing.
+    """
     for name, module in model.named_modules():
         if _reads_class_token(module):
-            return next((f"{name}.{inner}".lstrip(".") for inner in _first_norms(module)), None)
+            found = list(_first_norms(module))
+            return f"{name}.{found[0]}".lstrip(".") if len(found) == 1 else None
     return None
 
 
@@ -35,6 +41,6 @@ def _first_norms(transformer: nn.Module) -> Iterator[str]:
             continue
         last, block = blocks[-1]
         for child, norm in block.named_children():
-            if isinstance(norm, nn.LayerNorm):
+            if isinstance(norm, nn.LayerNorm) and child in _NAMES:
                 yield f"{name}.{last}.{child}"
                 break

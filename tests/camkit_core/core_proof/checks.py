@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -29,3 +32,14 @@ def same(found: Tensor, wanted: Tensor) -> None:
     """Bit for bit."""
     assert found.dtype == wanted.dtype
     assert torch.equal(found, wanted), f"largest difference {(found - wanted).abs().max()}"
+
+
+@contextmanager
+def or_refused(error: type[Exception], *words: str) -> Iterator[None]:
+    """The block holds, or it stops with this error and all of these words in it."""
+    try:
+        yield
+    except error as refusal:
+        missing = [word for word in words if word not in str(refusal)]
+        if missing:
+            raise AssertionError(f"{missing} missing in: {refusal}") from refusal

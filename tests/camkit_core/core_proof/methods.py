@@ -19,9 +19,9 @@ class GradCAM(MethodModel):
     needs = Need.ACTIVATIONS | Need.GRADIENTS
 
     def __call__(self, capture: Capture, /) -> Tensor:
-        gradients = capture.gradients
-        weights = gradients.flatten(2).mean(2)
-        return (weights.reshape(*weights.shape, *[1] * (gradients.ndim - 2)) * capture.activations).sum(1)
+        axes = tuple(range(2, capture.gradients.ndim))
+        weights = capture.gradients.mean(axes, keepdim=True)
+        return (weights * capture.activations).sum(1)
 
 
 class HiRes(MethodModel):

@@ -46,13 +46,13 @@ def install(site: Path, distribution: str, points: dict[str, str], version: str 
     (folder / "entry_points.txt").write_text("\n".join(["[camkit]", *lines, ""]))
 
 
-PLUGIN = '''
+PLUGIN = """
 from camkit_core import Entry, hookimpl
 
 @hookimpl
 def camkit_entries():
     return [Entry(kind="target", name={name!r}, ref="json:loads")]
-'''
+"""
 
 
 def write_plugin(site: Path, module_name: str, offered: str) -> None:

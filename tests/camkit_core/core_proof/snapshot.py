@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-
 _ALL = ("ignore", None)
 """A filter that hides whole categories; imports add only filters with a text or a module."""
 
@@ -80,7 +79,11 @@ def _of_process() -> dict[str, Any]:
 
 def _of_input(x: Any) -> list[Any]:
     if isinstance(x, Tensor):
-        return [_bits(x), x._version if not x.is_inference() else 0, _bits(x.grad) if x.is_leaf else 0]
+        return [
+            _bits(x),
+            x._version if not x.is_inference() else 0,
+            _bits(x.grad) if x.is_leaf else 0,
+        ]
     return [_of_input(one) for one in (x.values() if isinstance(x, dict) else x)]
 
 
