@@ -125,9 +125,7 @@ class Explanation:
             classes = classes[torch.tensor(rows, dtype=torch.long, device=classes.device)]
         return dataclasses.replace(
             info,
-            classes=None
-            if classes is None
-            else classes[torch.tensor(rows, dtype=torch.long, device=classes.device)],
+            classes=classes,
             labels=labels,
             label=", ".join(dict.fromkeys(labels)) or info.label,
         )
