@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -256,9 +257,11 @@ class Call:
         if any(isinstance(target, BoundNothing) for target in bound):
             return
         scores = [self.session.score(target) for target in range(len(bound))]
-        if not bool(torch.isfinite(torch.stack(scores)).all()):
-            bad = next(t for t, score in enumerate(scores) if not torch.isfinite(score).all())
-            refuse(self.session, bad, self.jobs[0].method.name)
+        if math.isfinite(torch.stack(scores).sum()):
+            return
+        for target, score in enumerate(scores):
+            if not bool(torch.isfinite(score).all()):
+                refuse(self.session, target, self.jobs[0].method.name)
 
     def _judge(self, jobs: list[_Job]) -> None:
         layers, images = list(jobs[0].raw), len(self.inputs.image)

@@ -68,6 +68,8 @@ class Session:
             double_backward=Need.SECOND_ORDER in needs,
             head=Need.HEAD in needs,
         )
+        # Row i of the clean output belongs to image i.
+        self.owner = torch.arange(len(inputs.image), device=inputs.image.device)
         self.tally = tally or Tally()
         self._whole = False
         self.autocast = _current_autocast(inputs.image.device.type)
@@ -118,11 +120,6 @@ class Session:
             return select(run(self.model, whole, Plan()).output, self.selector)
 
     # -- targets -----------------------------------------------------------------------------
-
-    @property
-    def owner(self) -> Tensor:
-        """Row i of the clean output belongs to image i."""
-        return torch.arange(len(self.inputs.image), device=self.inputs.image.device)
 
     def bind(self, targets: Sequence[Target]) -> None:
         """Settle every target on the clean output."""

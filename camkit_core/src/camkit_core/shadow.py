@@ -39,6 +39,16 @@ def _kind_of(of: type[nn.Module]) -> str:
     return "script" if issubclass(of, torch.jit.ScriptModule) else "plain"
 
 
+_PLAIN_LEAVES = frozenset(
+    {
+        *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.Dropout, nn.Identity),
+        *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm),
+        *(nn.ReLU, nn.GELU, nn.SiLU, nn.Hardswish),
+    }
+)
+"""Types of PyTorch's own that never wrap another module."""
+
+
 def unwrap(model: nn.Module) -> nn.Module:
     """The plain module behind `torch.compile`, `DataParallel` and distributed wrappers.
 
@@ -102,16 +112,23 @@ class Shadow:
         if kind in ("compiled", "parallel", "sharded"):
             return self._visit(unwrap(module))
         changed = module.training or id(module) in self._wanted
-        children = module._modules
+        children: Mapping[str, nn.Module | None] = module._modules
         if children:
-            children = {
-                name: None if child is None else self._visit(child)
-                for name, child in children.items()
-            }
+            children = {name: self._child(child) for name, child in children.items()}
             changed = changed or any(
                 children[name] is not child for name, child in module._modules.items()
             )
         return _twin(module, children) if changed else module
+
+    def _child(self, child: nn.Module | None) -> nn.Module | None:
+        if child is None:
+            return None
+        # Most modules are plain leaves that stay as they are: no need to look closer.
+        plain = type(child) in _PLAIN_LEAVES and not child._modules and not child.training
+        if plain and id(child) not in self._wanted:
+            self._twins[id(child)] = child
+            return child
+        return self._visit(child)
 
     def _rebind(self, twin: nn.Module) -> None:
         """Point methods kept on a twin (a patched forward, say) at twins instead of originals."""

@@ -56,6 +56,8 @@ def _predicted(scores: Tensor, rank: int) -> Tensor:
         )
     if rank >= classes:
         raise TargetError(f"rank {rank + 1} was asked for, but the model has {classes} classes")
+    if rank == 0:
+        return scores.detach().argmax(dim=1)
     # Not topk: where scores are equal it may order them differently for another rank.
     return scores.detach().sort(dim=1, descending=True, stable=True).indices[:, rank]
 

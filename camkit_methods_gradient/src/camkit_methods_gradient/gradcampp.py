@@ -43,20 +43,20 @@ class GradCAMPlusPlus(MethodModel):
         """`[N, *S]`."""
         activations, gradients = capture.activations, capture.gradients
         total = spread(spatial_sum(activations), activations)
+        positive = gradients.relu()
         if self.variant == "paper":
-            alpha = _alpha(gradients, total)
+            share = positive / _denominator(gradients, total)
         elif self.variant == "grad-cam":
             square = gradients**2
-            alpha = square / (2 * square + total * square * gradients + 1e-6)
+            share = positive * square / (2 * square + total * square * gradients + 1e-6)
         else:
-            alpha = gradients**2
-        return weighted_sum(spatial_sum(alpha * gradients.relu()), activations)
+            share = positive * gradients**2
+        return weighted_sum(spatial_sum(share), activations)
 
 
-def _alpha(gradients: Tensor, total: Tensor) -> Tensor:
-    """1 / (2 + G sum_S A), 0 where G is 0 or rounding leaves nothing of the denominator."""
+def _denominator(gradients: Tensor, total: Tensor) -> Tensor:
+    """2 + G sum_S A; infinite, so that alpha is 0, where rounding leaves nothing of it."""
     product = gradients * total
     denominator = 2 + product
     rounding = 4 * torch.finfo(product.dtype).eps * (2 + product.abs())
-    usable = (gradients != 0) & (denominator.abs() > rounding)
-    return torch.where(usable, 1 / torch.where(usable, denominator, 1.0), 0.0)
+    return denominator.masked_fill_(denominator.abs() <= rounding, torch.inf)

@@ -134,10 +134,12 @@ def _maps(
     family = family_layout([layer, *around])
     if first and last:
         return _by_family(family, layer)
+    if not last:
+        return None
     evidence = family == "last" or any(
         has_features(module, output.shape[-1]) for module in (layer, *around[:1])
     )
-    return ChannelsLast() if last and evidence else None
+    return ChannelsLast() if evidence else None
 
 
 def _by_family(family: str | None, layer: nn.Module) -> Reshape | None:
