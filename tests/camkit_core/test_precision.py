@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from core_proof.checks import close, same, telling
-from core_proof.methods import HiRes, registry
+from core_proof.methods import HiRes, registry, spy
 from core_proof.networks import Chain, gradcam, images, of_class, split
 from torch import nn
 
-from camkit_core import INPUT, explain
+from camkit_core import INPUT, Need, explain
 
 
 def ask(net, x, method="gradcam", **words):
@@ -59,6 +59,35 @@ def test_autocast_of_the_caller_does_not_round_the_arithmetic_of_the_method():
         plain = ask(net, x, HiRes()).raw["body"]
     close(raw, plain * (1 + 2.0**-12), 1e-6)
     assert not torch.equal(raw, plain)
+
+
+def test_matrix_products_of_a_method_or_target_are_not_rounded_by_the_callers_autocast():
+    net, x = Chain(width=16).float(), images(dtype=torch.float32)
+
+    def product(capture):
+        flat = capture.activations.flatten(2)
+        gram = flat.transpose(1, 2) @ flat
+        assert gram.dtype == torch.float32
+        return gram.sum(1).reshape(2, 4, 5)
+
+    def target(out):
+        score = out @ out
+        assert score.dtype == torch.float32
+        return score
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = explain(net, x, spy(product, Need.ACTIVATIONS), target, "body", registry=registry())
+        kept = explain(
+            net,
+            x,
+            spy(lambda c: c.activations.sum(1), Need.ACTIVATIONS),
+            0,
+            "body",
+            post="raw",
+            registry=registry(),
+        )
+    assert found.maps.dtype == kept.maps.dtype == torch.float32
+    torch.testing.assert_close(found.score, found.output.float().square().sum(1))
 
 
 class Casting(Chain):

@@ -67,7 +67,7 @@ TIMM = (
     *(S("deit_tiny_distilled_patch16_224", "blocks.11.norm1"), S("convnextv2_atto", "stages")),
     *(S("ghostnet_100", "blocks"), S("repvgg_a0", "stages"), S("resnest14d", "layer4")),
     *(S("poolformer_s12", "stages"), S("edgenext_xx_small", "stages"), S("lcnet_050", "blocks")),
-    *(S("xcit_nano_12_p16_224", "blocks.11.norm1"), S("nf_resnet26", "stages")),
+    *(S("xcit_nano_12_p16_224", "cls_attn_blocks.1.norm1"), S("nf_resnet26", "stages")),
     *(S("hrnet_w18_small", "final_layer"), S("dla34", "level5"), S("pvt_v2_b0", "stages")),
     *(S("swin_tiny_patch4_window7_224", "norm"), S("inception_next_atto", "stages")),
     *(S("sequencer2d_s", "norm"), S("vit_small_patch14_dinov2", "blocks.11.norm1", 56)),
