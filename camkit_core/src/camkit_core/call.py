@@ -15,7 +15,7 @@ from torch import Tensor
 
 from camkit_core import __version__
 from camkit_core.capture import PROVIDED, Capture
-from camkit_core.errors import CamkitError, CapabilityError, OptionError, TargetError
+from camkit_core.errors import CapabilityError, OptionError, TargetError
 from camkit_core.explanation import INPUT, Explanation, Issue, Provenance
 from camkit_core.inputs import ModelInputs
 from camkit_core.judge import is_finite, issues_of, ranges, refuse
@@ -191,8 +191,6 @@ class Call:
     def _maps(self, job: _Job) -> None:
         try:
             self._compute(job)
-        except CamkitError:
-            raise
         except Exception:
             if not self.session.is_finite(job.target):
                 refuse(self.session, job.target, job.method.name)
