@@ -105,6 +105,10 @@ def test_every_further_target_costs_at_most_one_backward(targets):
     assert 1 <= backwards <= targets
 
 
+def test_behind_convolutions_every_target_has_its_own_backward():
+    assert run(many(["gradcam", "hires"], [0, 1, 2], "stem")) == (1, 3)
+
+
 def test_a_light_tail_takes_all_targets_in_one_backward():
     class Light(nn.Module):
         def __init__(self) -> None:

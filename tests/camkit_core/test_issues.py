@@ -51,6 +51,15 @@ def test_every_kind_of_empty_map_names_its_images():
     telling(found.maps[:1])
 
 
+def test_a_map_that_varies_by_rounding_only_is_constant():
+    raw = varied(3)
+    raw[1] = 0.3 * (1 + 1e-15 * raw[1])
+    assert float(raw[1].std()) > 0
+    found = drawn(raw)
+    assert codes(found) == {("constant", (1,), "body")}
+    assert torch.count_nonzero(found.maps[1]) == 0
+
+
 def test_issues_follow_the_image_when_one_is_taken_out():
     raw = varied(3)
     raw[2] = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -67,6 +68,14 @@ MODELS = {
     "train": lambda: Normed().train(),
     "past the tree": lambda: Listed(),
 }
+
+
+@pytest.fixture(autouse=True)
+def _threads_take_turns_often():
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -193,7 +193,9 @@ class _Recorder:
         """A layer whose output shared memory that was written later under another name."""
         return next((name for name, t, version in self._returned if t._version != version), "")
 
-    def _hook(self, path: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+    def _hook(self, path: str, module: nn.Module, args: Any, *rest: Any) -> Any:
+        # PyTorch sets a hook in two steps: between them another thread calls it without kwargs.
+        kwargs, output = rest if len(rest) == 2 else ({}, *rest)
         holders = sys.getrefcount(output)
         if not is_active(self):
             return None
@@ -258,7 +260,8 @@ class _Counting:
     def __init__(self) -> None:
         self.holders = 0
 
-    def hook(self, path: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+    def hook(self, path: str, module: nn.Module, args: Any, *rest: Any) -> None:
+        _, output = rest if len(rest) == 2 else ({}, *rest)
         self.holders = sys.getrefcount(output)
 
 
