@@ -109,18 +109,35 @@ def test_behind_convolutions_every_target_has_its_own_backward():
     assert run(many(["gradcam", "hires"], [0, 1, 2], "stem")) == (1, 3)
 
 
+class Light(nn.Module):
+    """Little work behind the convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3)
+        self.head = nn.Linear(6, CLASSES)
+        fill(self)
+        self.eval()
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.conv(x)).mean((2, 3)))
+
+
+def test_targets_of_any_code_share_a_backward():
+    def stronger(scores):
+        first, second = scores.detach()[:2]
+        return scores[0] ** 2 if first > second else second * scores[2]
+
+    net, x, reg = Light(), images(4), registry()
+    targets = [stronger, 1, lambda scores: scores.max() - scores.min()]
+    together = compare(net, x, ["gradcam"], targets, "conv", registry=reg)
+    assert {e.provenance.backwards for e in together.values()} == {1}
+    for (method, target), found in together.items():
+        alone = explain(net, x, method, targets[target], "conv", registry=reg)
+        close(found.raw["conv"], alone.raw["conv"], 1e-12)
+
+
 def test_a_light_tail_takes_all_targets_in_one_backward():
-    class Light(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = nn.Conv2d(3, 6, 3)
-            self.head = nn.Linear(6, CLASSES)
-            fill(self)
-            self.eval()
-
-        def forward(self, x):
-            return self.head(torch.tanh(self.conv(x)).mean((2, 3)))
-
     net, x, reg = Light(), images(3), registry()
     together = compare(net, x, ["gradcam", "hires"], list(range(CLASSES)), "conv", registry=reg)
     assert {e.provenance.backwards for e in together.values()} == {1}

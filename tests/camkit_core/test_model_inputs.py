@@ -119,6 +119,7 @@ def test_a_prepared_batch_is_explained_like_its_tensor_and_keeps_its_photos():
 
 
 WRONG = {
+    "pictures": (Prepared(images(3), ("first", "second")), "2 pictures for 3 images"),
     "list": ([1.0, 2.0], r"float tensor \[N, C, \*S\].*builtins.list.*open_photo"),
     "array like": (memoryview(b"abc"), r"float tensor \[N, C, \*S\].*memoryview"),
     "none": (None, "NoneType"),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from camkit_core import __version__
 from camkit_core.capture import PROVIDED, Capture
-from camkit_core.errors import CapabilityError, OptionError, TargetError
+from camkit_core.errors import CapabilityError, InputError, OptionError, TargetError
 from camkit_core.explanation import INPUT, Explanation, Issue, Provenance
 from camkit_core.inputs import ModelInputs
 from camkit_core.judge import is_finite, issues_of, ranges, refuse
@@ -99,6 +99,10 @@ class Call:
         if isinstance(inputs, Prepared):
             inputs, self.pictures = inputs.inputs, inputs.pictures
         self.inputs = ModelInputs.of(inputs, words.image)
+        if len(self.pictures) not in (0, len(self.inputs.image)):
+            raise InputError(
+                f"Prepared has {len(self.pictures)} pictures for {len(self.inputs.image)} images"
+            )
         self.targets = list(targets)
         self.jobs = [
             _Job((given, position), method, position)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -16,7 +16,22 @@ _CHUNK_BYTES = 3 * 2**22  # larger blocks spend their time on fresh memory pages
 _HEAVY = ("Convolution", "Attention", "Bmm", "Conv", "Rnn", "Fft")
 _MAX_NODES = 200
 
-Scores = Callable[[Sequence[int]], list[Tensor]]
+
+class Scored(Protocol):
+    """What a session tells about its scores."""
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        """The tensors of the model's output that depend on the leaves."""
+        ...
+
+    def attached(self, target: int) -> Tensor:
+        """Scores `[N]`, connected to the graph."""
+        ...
+
+    def seeds(self, target: int) -> list[Tensor]:
+        """Derivative of the summed scores with respect to each of the `outputs`."""
+        ...
 
 
 @dataclass(slots=True)
@@ -31,8 +46,9 @@ class Gradients:
     """Vector-Jacobian products of scores `[N]` with respect to `leaves`, one target at a time.
 
     Where the part of the model behind the leaves is light, several targets share one batched pass;
-    behind convolutions or attention a loop is as fast and needs less memory.
-
+    behind convolutions or attention a loop is as fast and needs less memory. The batched pass
+    begins at the model's output, with the derivative of each score there, so that only the model's
+    own operators are batched and a target may run any code.
     """
 
     def __init__(
@@ -56,19 +72,16 @@ class Gradients:
         self._leaves = list(leaves)
         self._ready.clear()
 
-    def of(self, target: int, scores: Scores) -> list[Tensor | None]:
-        """Gradient at every leaf, None where the score does not depend on it.
-
-        `scores(targets)` gives the scores of each of them, attached to the graph.
-        """
+    def of(self, target: int, scored: Scored) -> list[Tensor | None]:
+        """Gradient at every leaf, None where the score does not depend on it."""
         if target not in self._ready:
             self._ready.clear()
-            self._ready.update(self._compute(target, scores))
+            self._ready.update(self._compute(target, scored))
         return self._ready[target]
 
-    def product(self, target: int, leaf: int, vector: Tensor, scores: Scores) -> Tensor:
+    def product(self, target: int, leaf: int, vector: Tensor, scored: Scored) -> Tensor:
         """Hessian-vector product at one leaf (needs `double`); zero where the score is linear."""
-        gradient, at = self.of(target, scores)[leaf], self._leaves[leaf]
+        gradient, at = self.of(target, scored)[leaf], self._leaves[leaf]
         if gradient is None or not gradient.requires_grad:
             return torch.zeros_like(at)
         self._tally.backwards += 1
@@ -78,15 +91,15 @@ class Gradients:
             )
         return torch.zeros_like(at) if found is None else found
 
-    def _compute(self, target: int, scores: Scores) -> dict[int, list[Tensor | None]]:
-        (first,) = scores([target])
-        if self._batched and _is_light(first, self._leaves):
-            block = range(target, min(self._targets, target + self._chunk()))
-            found = self._together(first, block, scores)
+    def _compute(self, target: int, scored: Scored) -> dict[int, list[Tensor | None]]:
+        score = scored.attached(target)
+        if self._batched and _is_light(score, self._leaves):
+            block = range(target, min(self._targets, target + self._chunk(scored.outputs)))
+            found = self._together(block, scored)
             if found is not None:
                 return found
             self._batched = False
-        return {target: self._alone(first, target)}
+        return {target: self._alone(score, target)}
 
     def _alone(self, score: Tensor, target: int) -> list[Tensor | None]:
         self._tally.backwards += 1
@@ -110,20 +123,15 @@ class Gradients:
             ) from error
         return list(found)
 
-    def _together(
-        self, first: Tensor, block: range, scores: Scores
-    ) -> dict[int, list[Tensor | None]] | None:
-        rest = scores(block[1:])
-        with torch.enable_grad():
-            sums = torch.stack([first, *rest]).sum(1)
-        seeds = torch.eye(len(block), dtype=sums.dtype, device=sums.device)
+    def _together(self, block: range, scored: Scored) -> dict[int, list[Tensor | None]] | None:
+        seeds = [scored.seeds(target) for target in block]
         self._tally.backwards += 1
         try:
             with quiet_vmap():
                 found = torch.autograd.grad(
-                    sums,
+                    scored.outputs,
                     self._leaves,
-                    grad_outputs=seeds,
+                    grad_outputs=[torch.stack(column) for column in zip(*seeds, strict=True)],
                     is_grads_batched=True,
                     retain_graph=True,
                     allow_unused=True,
@@ -135,8 +143,8 @@ class Gradients:
             for row, target in enumerate(block)
         }
 
-    def _chunk(self) -> int:
-        size = sum(leaf.numel() * leaf.element_size() for leaf in self._leaves)
+    def _chunk(self, outputs: Sequence[Tensor]) -> int:
+        size = sum(one.numel() * one.element_size() for one in (*self._leaves, *outputs))
         return max(1, _CHUNK_BYTES // max(size, 1))
 
 

@@ -139,9 +139,9 @@ class Session:
             self._scored(target)
         return self._scores[target]
 
-    def _scored(self, target: int) -> Tensor:
+    def _scored(self, target: int, output: Any = None) -> Tensor:
         images = len(self.inputs.image)
-        score = self.bound[target](self.explained, self.owner)
+        score = self.bound[target](self.explained if output is None else output, self.owner)
         if not isinstance(score, Tensor) or score.shape != (images,):
             shape = list(score.shape) if isinstance(score, Tensor) else type(score).__name__
             raise TargetError(
@@ -151,16 +151,41 @@ class Session:
         self._scores[target] = score.detach()
         return score
 
-    def _attached(self, targets: Sequence[int]) -> list[Tensor]:
-        """Scores connected to the graph."""
+    def attached(self, target: int) -> Tensor:
+        """Scores `[N]`, connected to the graph.
+
+        Raises:
+            TargetError: no gradient connects them to anything captured.
+        """
         with self.arithmetic(grad=True):
-            scores = [self._scored(target) for target in targets]
-            if not all(score.requires_grad for score in scores) and self._reconnect():
-                scores = [self._scored(target) for target in targets]
-        for target, score in zip(targets, scores, strict=True):
-            if not score.requires_grad:
-                raise TargetError(self._disconnected(target))
-        return scores
+            score = self._scored(target)
+            if not score.requires_grad and self._reconnect():
+                score = self._scored(target)
+        if not score.requires_grad:
+            raise TargetError(self._disconnected(target))
+        return score
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        """The tensors of the explained output that depend on a captured layer."""
+        return [tensor for tensor in floating(self.explained) if tensor.requires_grad]
+
+    def seeds(self, target: int) -> list[Tensor]:
+        """Derivative of the summed scores with respect to each of the `outputs`."""
+        free: list[Tensor] = []
+
+        def cut(tensor: Tensor) -> Tensor:
+            if not tensor.requires_grad:
+                return tensor
+            free.append(tensor.detach().requires_grad_())
+            return free[-1]
+
+        with self.arithmetic(grad=True):
+            score = self._scored(target, map_tensors(cut, self.explained))
+        if not score.requires_grad:
+            raise TargetError(self._disconnected(target))
+        ones = torch.ones_like(score)
+        return list(torch.autograd.grad(score, free, ones, materialize_grads=True))
 
     def _reconnect(self) -> bool:
         """Run again with gradients even where the model's own code says `no_grad`, once."""
@@ -222,7 +247,7 @@ class Session:
         with torch.enable_grad():
             like = self._spatial(layer, kept)
             (raw,) = torch.autograd.grad(like, floating(kept)[0], vector.to(like.dtype))
-        product = self._gradients.product(target, self._position(layer), raw, self._attached)
+        product = self._gradients.product(target, self._position(layer), raw, self)
         return exact(self._spatial(layer, _refill(kept, [product])).detach())
 
     def _at_layer(self, target: int, layer: str) -> Any:
@@ -238,9 +263,9 @@ class Session:
         return _refill(self.done.kept[layer], here)
 
     def _reaching(self, target: int, leaves: slice) -> list[Tensor | None]:
-        found = self._gradients.of(target, self._attached)[leaves]
+        found = self._gradients.of(target, self)[leaves]
         if all(gradient is None for gradient in found) and self._reconnect():
-            found = self._gradients.of(target, self._attached)[leaves]
+            found = self._gradients.of(target, self)[leaves]
         return found
 
     def _position(self, layer: str) -> int:

@@ -14,7 +14,8 @@ from camkit_methods_gradient.parts import weighted_sum
 class RandomCAM(MethodModel):
     """sum_k w_k A_k with w_k drawn uniformly from [-1, 1], seeded by `seed=`.
 
-    A control: any method worth its cost must beat it.
+    A control: any method worth its cost must beat it. All images of a call have the same weights,
+    so that a map does not depend on its neighbours in the batch.
     """
 
     name: ClassVar[str] = "random"
@@ -32,9 +33,9 @@ class RandomCAM(MethodModel):
         """`[N, *S]`."""
         activations = capture.activations
         weights = torch.rand(
-            activations.shape[:2],
+            activations.shape[1],
             generator=capture.generator,
             dtype=activations.dtype,
             device=activations.device,
         )
-        return weighted_sum(2 * weights - 1, activations)
+        return weighted_sum((2 * weights - 1).expand(activations.shape[:2]), activations)
