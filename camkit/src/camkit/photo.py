@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from camkit_core import InputError, UnsafeFileError, near
+from camkit_core import InputError, UnsafeFileError, default_registry, near
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,6 +28,7 @@ _WHITE = (255, 255, 255, 255)
 def open_photo(path: str | os.PathLike[str]) -> Image.Image:
     """The photo at `path` as an RGB `PIL.Image.Image`, turned upright by its EXIF orientation.
 
+    A name with a colon that is no file, such as `duo:7`, may be a picture that a plugin makes.
     Transparent pixels are laid on white, 16-bit gray is scaled to 8 bits (65535 is white), palettes
     are looked up, of an animation the first frame is taken. Colors are read as sRGB, whatever the
     profile, because that is what networks are trained on.
@@ -37,6 +38,9 @@ def open_photo(path: str | os.PathLike[str]) -> Image.Image:
             type without a defined white.
         UnsafeFileError: more than `MAX_PIXELS` pixels, read from the header before decoding.
     """
+    made = _made(os.fspath(path))
+    if made is not None:
+        return made
     path = Path(path)
     _check_exists(path)
     from PIL import Image, UnidentifiedImageError
@@ -59,6 +63,10 @@ def open_photo(path: str | os.PathLike[str]) -> Image.Image:
             f"image {str(path)!r} cannot be decoded ({type(error).__name__}: {error}); "
             "it is damaged or incomplete: get the file again"
         ) from error
+
+
+def _made(spec: str) -> Image.Image | None:
+    return default_registry().open_photo(spec) if ":" in spec and not os.path.exists(spec) else None
 
 
 @cache

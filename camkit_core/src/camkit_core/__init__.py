@@ -17,13 +17,15 @@ _HOME = {
     "explanation": "INPUT Comparison Explanation Issue Provenance",
     "hookspecs": "hookimpl hookspec",
     "method": "MethodModel",
+    "metric": "Interval MetricModel mean_interval",
     "need": "Claim Need",
     "options": "method_of",
     "outputs": "class_scores",
     "post": "DEFAULT_POST Post",
     "probe": "LayerReport probe_layers",
-    "protocols": "Attention BiasTerm BoundTarget Geometry Head LayerGraph LoadedModel Method "
-    "Metric Picture Prepared Preprocess Renderer Reshape Rows Runner Target TargetInfo Writer",
+    "protocols": "Attention BiasTerm BoundTarget Control Evidence Geometry Head LayerGraph "
+    "LoadedModel Method Metric Picture Prepared Preprocess Renderer Reshape Rows Runner Target "
+    "TargetInfo Truth Writer",
     "registry": "Registry default_registry near parse_spec",
     "reshapes": "ChannelsFirst ChannelsLast",
     "rows": "TensorRows",
@@ -66,6 +68,9 @@ if TYPE_CHECKING:
     from camkit_core.hookspecs import hookimpl as hookimpl
     from camkit_core.hookspecs import hookspec as hookspec
     from camkit_core.method import MethodModel as MethodModel
+    from camkit_core.metric import Interval as Interval
+    from camkit_core.metric import MetricModel as MetricModel
+    from camkit_core.metric import mean_interval as mean_interval
     from camkit_core.need import Claim as Claim
     from camkit_core.need import Need as Need
     from camkit_core.options import method_of as method_of
@@ -77,6 +82,8 @@ if TYPE_CHECKING:
     from camkit_core.protocols import Attention as Attention
     from camkit_core.protocols import BiasTerm as BiasTerm
     from camkit_core.protocols import BoundTarget as BoundTarget
+    from camkit_core.protocols import Control as Control
+    from camkit_core.protocols import Evidence as Evidence
     from camkit_core.protocols import Geometry as Geometry
     from camkit_core.protocols import Head as Head
     from camkit_core.protocols import LayerGraph as LayerGraph
@@ -92,6 +99,7 @@ if TYPE_CHECKING:
     from camkit_core.protocols import Runner as Runner
     from camkit_core.protocols import Target as Target
     from camkit_core.protocols import TargetInfo as TargetInfo
+    from camkit_core.protocols import Truth as Truth
     from camkit_core.protocols import Writer as Writer
     from camkit_core.registry import Registry as Registry
     from camkit_core.registry import default_registry as default_registry

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 API = 1
 """Level of the plugin interface; a plugin may declare `CAMKIT_API` and is refused on mismatch."""
 
-KINDS = ("method", "target", "reshape", "metric", "renderer", "writer", "command", "model family")
+KINDS = (
+    *("method", "target", "reshape", "metric", "control"),
+    *("renderer", "writer", "command", "model family"),
+)
 
 Status = Literal["ok", "blocked", "broken", "incompatible"]
 

@@ -10,6 +10,7 @@ import pluggy
 from camkit_core.entries import Entry
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor, nn
 
     from camkit_core.protocols import LoadedModel, Reshape, Target
@@ -31,6 +32,10 @@ class HookSpecs:
     @hookspec(firstresult=True)
     def camkit_load_model(self, spec: str) -> LoadedModel | None:
         """Model for a spec such as `torchvision:resnet50@none`, or None if not ours."""
+
+    @hookspec(firstresult=True)
+    def camkit_open_photo(self, spec: str) -> Image | None:
+        """RGB picture for a spec such as `duo:7` that is no file, or None if not ours."""
 
     @hookspec(firstresult=True)
     def camkit_reshape_for(

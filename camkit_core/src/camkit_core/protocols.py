@@ -132,14 +132,47 @@ class LayerGraph:
     terms: tuple[BiasTerm, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Truth:
+    """Where the right explanation lies, in pixels of the model's input."""
+
+    target: Tensor  # [N, *S] bool: the object that the explained class names
+    rivals: Tensor | None = None  # [N, *S] bool: objects of other classes in the same image
+    cell: Tensor | None = None  # [N, *S] bool: the object's own cell of a mosaic
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What an explanation is judged by."""
+
+    truth: Truth | None = None  # for localisation, where the right answer is known
+    capture: Capture | None = None  # for faithfulness: the explained model, target already bound
+
+
+@runtime_checkable
 class Metric(Protocol):
     """How good an explanation is."""
 
     name: ClassVar[str]
     higher_is_better: ClassVar[bool]
 
-    def __call__(self, explanation: Explanation, capture: Capture, /) -> Tensor:
-        """One value per image `[N]`; NaN where it is undefined."""
+    def __call__(self, explanation: Explanation, evidence: Evidence, /) -> Tensor:
+        """One value per image `[N]`; NaN where it is undefined.
+
+        Raises:
+            CapabilityError: the evidence lacks what this metric needs.
+        """
+        ...
+
+
+@runtime_checkable
+class Control(Protocol):
+    """A map that needs no model: what a metric gives to luck, to a habit, or to the truth."""
+
+    name: ClassVar[str]
+
+    def __call__(self, explanation: Explanation, evidence: Evidence, seed: int, /) -> Tensor:
+        """Display maps `[N, *S]` in [0, 1] to be judged in place of the explanation's own."""
         ...
 
 

@@ -35,9 +35,12 @@ from camkit_core.errors import (
 from camkit_core.known import KNOWN
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor, nn
 
     from camkit_core.protocols import LoadedModel, Reshape, Target, Writer
+
+_NO_FAMILIES = 'none is installed that loads models: "camkit[tasks]" has torchvision: and file.py:'
 
 
 def parse_spec(spec: str) -> tuple[str, dict[str, str]]:
@@ -184,15 +187,17 @@ class Registry:
         """
         model: LoadedModel | None = self._manager.hook.camkit_load_model(spec=spec)
         if model is None:
-            families = [entry.name for entry in self.entries("model family")]
-            hint = (
-                "" if families else '; install "camkit[tasks]" for torchvision: and file.py: models'
-            )
+            families = [f"`{entry.summary}`" for entry in self.entries("model family")]
+            known = "expected " + " or ".join(families) if families else _NO_FAMILIES
             raise ModelError(
-                f"no plugin understands the model {spec!r}; "
-                f"expected torchvision:NAME or file.py:factory{hint}{self._quoted_problems()}"
+                f"no plugin understands the model {spec!r}; {known}{self._quoted_problems()}"
             )
         return model
+
+    def open_photo(self, spec: str) -> Image | None:
+        """Picture of a plugin for a specification such as `duo:7`, if one knows it."""
+        found: Image | None = self._manager.hook.camkit_open_photo(spec=spec)
+        return found
 
     def reshape_for(
         self, model: nn.Module, layer_name: str, layer: nn.Module, output: Any, image: Tensor

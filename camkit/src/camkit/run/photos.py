@@ -15,6 +15,7 @@ from camkit_core import Prepared
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
 
     from camkit_core import LoadedModel
 
@@ -25,7 +26,7 @@ class Photo:
 
     path: Path
     name: str  # unique in the run, safe as a file name
-    sha256: str  # of the file
+    sha256: str  # of the file, or of the pixels of a picture that was made
     prepared: Prepared
 
     def describe(self) -> dict[str, Any]:
@@ -54,10 +55,17 @@ class Reader:
             InputError: it cannot be opened.
             UnsafeFileError: it is too large.
         """
-        prepared = self._preprocess(open_photo(path))
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        return Photo(path, self._names.take(path.stem), digest, prepared)
+        picture = open_photo(path)
+        return Photo(
+            path, self._names.take(path.stem), _digest(path, picture), self._preprocess(picture)
+        )
+
+
+def _digest(path: Path, picture: Image.Image) -> str:
+    if not path.exists():
+        return hashlib.sha256(picture.tobytes()).hexdigest()
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def batches(photos: Iterable[Photo], size: int) -> Iterator[list[Photo]]:
