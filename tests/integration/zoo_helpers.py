@@ -77,7 +77,7 @@ TIMM = (
     *(S("mobileone_s0", "stages", slow=True), S("fastvit_t8", "final_conv", slow=True)),
     *(
         S("mixer_s32_224", "norm", 224, slow=True),
-        S("cait_xxs24_224", "blocks.23.norm1", 224, True),
+        S("cait_xxs24_224", "blocks_token_only.1.norm1", 224, True),
     ),
     *(S("beit_base_patch16_224", "blocks.11", 32, True), S("levit_128s", "", 224, True)),
     *(S("samvit_base_patch16", "neck", slow=True), S("tiny_vit_5m_224", "stages", 224, True)),
