@@ -1,4 +1,4 @@
-"""How good an explanation is: faithfulness, robustness, localisation, randomisation, axioms."""
+"""How good an explanation is: localisation metrics, and the controls they are read against."""
 
 from __future__ import annotations
 
