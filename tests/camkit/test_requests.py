@@ -104,6 +104,13 @@ def test_predictions_are_softmax_probabilities() -> None:
     assert [p["probability"] for p in second] == pytest.approx([0.5, 0.5])
 
 
+def test_independent_classes_are_not_shares_of_one():
+    scores = torch.tensor([[0.0, math.log(3), -800.0]])
+    (said,) = predictions(scores, [], multi_label=True)
+    assert [one["class"] for one in said] == [1, 0, 2]
+    assert [one["probability"] for one in said] == pytest.approx([0.75, 0.5, 0.0], abs=1e-7)
+
+
 def test_probabilities_are_not_squeezed_again() -> None:
     import torch
 

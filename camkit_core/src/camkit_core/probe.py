@@ -207,7 +207,8 @@ def _read(
     one: _Seen, model: nn.Module, image: Tensor, registry: Registry, given: Reshape | None
 ) -> None:
     try:
-        like = map_tensors(lambda t: torch.empty_like(t, device="meta"), one.output)
+        # Not empty_like: on meta tensors it imports a computer algebra system.
+        like = map_tensors(lambda t: torch.empty(t.shape, dtype=t.dtype, device="meta"), one.output)
         one.reshape = given or find_reshape(registry, model, one.name, one.module, like, image)
         one.spatial = tuple(one.reshape.to_spatial(like).shape[2:])
     except Exception as error:  # a reshape made for another layer may fail in any way

@@ -247,4 +247,5 @@ class LoadedModel:
     weights: str  # "random", a file name, or the name of published weights
     preprocess: Preprocess
     class_names: tuple[str, ...] = ()
+    multi_label: bool = False  # each class is a question of its own: sigmoid, not softmax
     notes: tuple[str, ...] = field(default=())  # assumptions a user should know

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from camkit_core import TargetError, class_scores
@@ -13,11 +14,14 @@ if TYPE_CHECKING:
 TOP = 5
 
 
-def predictions(output: Any, class_names: Sequence[str]) -> list[list[dict[str, Any]]]:
+def predictions(
+    output: Any, class_names: Sequence[str], *, multi_label: bool = False
+) -> list[list[dict[str, Any]]]:
     """The five most probable classes of every image: index, name, probability.
 
-    Softmax probabilities, unless the outputs are probabilities already. Empty lists for outputs
-    that are not class scores, and for models with one output.
+    Softmax probabilities (sigmoid if the classes are independent), unless the outputs are
+    probabilities already. Empty lists for outputs that are not class scores, and for models with
+    one output.
     """
     try:
         scores = class_scores(output).detach().double()
@@ -25,7 +29,8 @@ def predictions(output: Any, class_names: Sequence[str]) -> list[list[dict[str, 
         return []
     if scores.shape[1] < 2:
         return [[] for _ in scores]
-    shares = scores if _are_probabilities(scores) else scores.softmax(1)
+    to_shares = scores.sigmoid if multi_label else partial(scores.softmax, 1)
+    shares = scores if _are_probabilities(scores) else to_shares()
     # By score and stable: probabilities of hopeless classes are all zero, and equal scores must
     # not change places from call to call.
     indices = scores.sort(dim=1, descending=True, stable=True).indices[:, :TOP]
