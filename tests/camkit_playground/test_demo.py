@@ -2,237 +2,264 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from rich.table import Table
 
 from camkit_core import (
-    Entry,
     Explanation,
-    Geometry,
-    LoadedModel,
-    MethodModel,
+    InputError,
     ModelError,
-    Need,
     OptionError,
-    Picture,
-    Prepared,
     Registry,
     UnknownNameError,
-    hookimpl,
 )
 from camkit_playground import demonstration
-from camkit_playground.demonstration import RANDOM, demonstrate
+from camkit_playground.demonstration import METHODS, PAIR, SCENES, TWINS, Options, demonstrate
+from camkit_playground.duo import CLASS_NAMES, class_index, scene
+from camkit_playground.leaderboard.hans import OBJECT
 
+sys.path.insert(0, str(Path(__file__).parent))
+import playground_proof
+from playground_proof import Png, registry_of, stand_ins
 
-class Mean(MethodModel):
-    """Average activation."""
-
-    name: ClassVar[str] = "eigencam"
-    needs: ClassVar[Need] = Need.ACTIVATIONS
-
-    def __call__(self, capture: Any, /) -> Tensor:
-        return capture.activations.mean(1)
-
-
-class Weighted(MethodModel):
-    """Gradient times activation."""
-
-    name: ClassVar[str] = "gradcam"
-    needs: ClassVar[Need] = Need.ACTIVATIONS | Need.GRADIENTS
-
-    def __call__(self, capture: Any, /) -> Tensor:
-        return (capture.gradients * capture.activations).sum(1)
-
-
-class Row:
-    """A renderer: display maps side by side, gray."""
-
-    name = "grid"
-
-    def __call__(self, explanations: list[Explanation], /, **options: Any) -> Image.Image:
-        maps = torch.cat([each.maps[0] for each in explanations], 1)
-        return Image.frombytes("L", maps.shape[::-1], bytes((255 * maps).byte().flatten().tolist()))
-
-
-class Png:
-    """A writer."""
-
-    name = "png"
-
-    def __call__(self, explanation: Explanation, path: Path, /, **options: Any) -> None:
-        Row()([explanation]).save(path)
-
-
-class Shrink:
-    """A preprocessing."""
-
-    def __call__(self, photo: Image.Image, /) -> Prepared:
-        small = photo.resize((24, 16))
-        values = torch.tensor(list(small.tobytes()), dtype=torch.float32).view(16, 24, 3) / 255
-        geometry = Geometry(
-            source_size=photo.size[::-1],
-            input_size=(16, 24),
-            scale=(photo.height / 16, photo.width / 24),
-            offset=(0, 0),
-        )
-        return Prepared(values.permute(2, 0, 1)[None], (Picture(photo, geometry),))
-
-    def describe(self) -> dict[str, Any]:
-        return {}
-
-
-def network() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(3, 4, 3, padding=1),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(4, 3),
-    )
+SMALL = Options(scenes=2)
+INSTALLED = [name for name in METHODS if name in ("gradcam", "eigencam")]
 
 
 @pytest.fixture
 def registry() -> Iterator[Registry]:
-    """Two methods, a model family, a renderer and a writer."""
-    home = ModuleType("playground_stand_ins")
-    for kind in (Mean, Weighted, Row, Png):
-        setattr(home, kind.__name__, kind)
-    sys.modules["playground_stand_ins"] = home
-    yield Registry(plugins=[("stand-ins", stand_ins())], discover=False)
-    del sys.modules["playground_stand_ins"]
+    """The playground's own networks; stand-ins for all else."""
+    playground_proof.seen.clear()
+    yield registry_of()
+    playground_proof.seen.clear()
 
 
-def stand_ins(
-    *, weights: str = "random", methods: bool = True, pictures: bool = True
-) -> ModuleType:
-    module = ModuleType("stand_ins")
-    where = "playground_stand_ins:"
-
-    @hookimpl
-    def camkit_entries() -> list[Entry]:
-        needs = {"Mean": ("activations",), "Weighted": ("activations", "gradients")}
-        offered = []
-        if methods:
-            offered += [
-                Entry(kind="method", name=kind.name, ref=where + name, needs=needs[name])
-                for name, kind in (("Mean", Mean), ("Weighted", Weighted))
-            ]
-        if pictures:
-            offered += [
-                Entry(kind="renderer", name="grid", ref=f"{where}Row"),
-                Entry(kind="writer", name="png", ref=f"{where}Png", suffixes=(".png",)),
-            ]
-        return offered
-
-    @hookimpl
-    def camkit_load_model(spec: str) -> LoadedModel | None:
-        if spec != "stand-in":
-            return None
-        names = ("cat", "dog", "bird")
-        model = network().eval()
-        return LoadedModel(
-            model=model, spec=spec, weights=weights, preprocess=Shrink(), class_names=names
-        )
-
-    module.camkit_entries = camkit_entries  # type: ignore[attr-defined]
-    module.camkit_load_model = camkit_load_model  # type: ignore[attr-defined]
-    return module
+def run(registry: Registry, out: Path, options: Options = SMALL) -> list[Any]:
+    said: list[Any] = []
+    demonstrate(registry, out, said.append, options=options)
+    return said
 
 
-def pixels(path: Path) -> bytes:
-    with Image.open(path) as picture:
-        return picture.tobytes()
+def files(folder: Path) -> dict[str, bytes]:
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
 
-def test_it_writes_the_photo_one_picture_per_method_and_a_grid(
+def objects(seed: int) -> list[str]:
+    return [CLASS_NAMES[index] for index, *_ in scene(seed).boxes]
+
+
+def answers(explanations: list[Explanation]) -> list[str]:
+    """What the labels say that the network sees; all of it is there, and it is sure."""
+    found = []
+    for one in explanations:
+        (label,) = one.target.labels
+        name, share = label.split(": ")
+        assert 90 <= int(share.removesuffix(" %")) <= 100
+        found.append(name)
+    return found
+
+
+# -- what is written -----------------------------------------------------------------------------
+
+
+def test_it_writes_pictures_with_stable_names(registry: Registry, tmp_path: Path) -> None:
+    written = demonstrate(registry, tmp_path / "out", lambda _: None, options=SMALL)
+    overlays = {
+        f"overlays/duo{seed}__{name.replace(' ', '_')}__{method}.png"
+        for seed in SCENES
+        for name in objects(seed)
+        for method in INSTALLED
+    }
+    sheets = {"grid.png", "leaderboard.json", "leaderboard.md", "reasons.png"}
+    assert set(files(tmp_path / "out")) == overlays | sheets
+    assert set(written.values()) == {tmp_path / "out" / name for name in overlays | sheets}
+    assert len(overlays) == 8
+
+
+def test_every_picture_says_what_it_shows(registry: Registry, tmp_path: Path) -> None:
+    run(registry, tmp_path)
+    calls = playground_proof.seen
+    titles = [options["title"] for _, options in calls]
+    expected = [
+        f"{method}: where is the {name}?"
+        for seed in SCENES
+        for name in objects(seed)
+        for method in INSTALLED
+    ]
+    assert titles[:-2] == expected
+    assert "asks demo:cnn for one object" in titles[-2]
+    assert titles[-1].startswith("Same picture, same answer, different reason")
+    assert answers(calls[-2][0]) == [
+        name for seed in SCENES for name in objects(seed) for _ in INSTALLED
+    ]
+    assert answers(calls[-1][0]) == [f"{s} says {OBJECT}" for s in TWINS for _ in INSTALLED]
+
+
+def test_maps_belong_to_their_words(registry: Registry, tmp_path: Path) -> None:
+    run(registry, tmp_path)
+    for explanations, options in playground_proof.seen[:-2]:
+        (one,) = explanations
+        assert options["title"].endswith(f"{one.target.label}?")
+        assert one.target.label == CLASS_NAMES[int(one.target.classes[0])]
+        assert options["title"].startswith(one.provenance.method)
+        assert float(one.score[0]) > 0  # the network agrees that it is there
+        assert one.pictures[0].photo.size == (256, 256)
+
+
+def test_the_pair_is_one_picture_with_heart_and_tag(registry: Registry, tmp_path: Path) -> None:
+    run(registry, tmp_path)
+    shown, _ = playground_proof.seen[-1]
+    assert all(torch.equal(one.inputs, shown[0].inputs) for one in shown)
+    assert [int(one.target.classes[0]) for one in shown] == [class_index(OBJECT)] * len(shown)
+    pair = scene(PAIR, size=256, tag=True)
+    assert pair.tag.any()
+    assert pair.labels[class_index(OBJECT)]
+    assert shown[0].pictures[0].photo.tobytes() == pair.image.tobytes()
+    clean, twin = (one for one in shown if one.provenance.method == "gradcam")
+    assert not torch.allclose(clean.maps, twin.maps, atol=0.1)
+
+
+def test_the_leaderboard_is_written_as_json_and_markdown(
     registry: Registry, tmp_path: Path
 ) -> None:
-    said: list[str] = []
-    written = demonstrate(registry, tmp_path / "out", said.append, model="stand-in")
-    assert list(written) == ["photo", "gradcam", "eigencam", "grid"]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "chelsea.png",
-        "chelsea__eigencam.png",
-        "chelsea__gradcam.png",
-        "grid.png",
-    ]
-    with Image.open(written["grid"]) as grid:
-        assert grid.size == (48, 16)
-        halves = [grid.crop((left, 0, left + 24, 16)).tobytes() for left in (0, 24)]
-    assert halves == [pixels(written["gradcam"]), pixels(written["eigencam"])]
-    assert all(max(half) == 255 > min(half) for half in halves)
+    run(registry, tmp_path)
+    found = json.loads((tmp_path / "leaderboard.json").read_text("utf-8"))
+    assert [row["name"] for row in found["rows"]] == [*INSTALLED, "random", "center", "oracle"]
+    assert (found["model"], found["scenes"], found["seed"]) == ("demo:cnn", 2, 0)
+    text = (tmp_path / "leaderboard.md").read_text("utf-8")
+    mean = found["rows"][0]["values"]["energy"]["mean"]
+    assert f"{mean:.3f}" in next(line for line in text.splitlines() if "gradcam" in line)
 
 
-def test_the_photo_is_scikit_images_cat(registry: Registry, tmp_path: Path) -> None:
-    from skimage.data import chelsea
-
-    written = demonstrate(registry, tmp_path, lambda _: None, model="stand-in")
-    assert pixels(written["photo"]) == chelsea().tobytes()
+# -- the same again ------------------------------------------------------------------------------
 
 
-def test_every_demonstration_is_the_same(registry: Registry, tmp_path: Path) -> None:
-    first = demonstrate(registry, tmp_path / "a", lambda _: None, model="stand-in")
+def test_every_demonstration_is_the_same_to_the_last_byte(
+    registry: Registry, tmp_path: Path
+) -> None:
+    run(registry, tmp_path / "a")
     torch.rand(3)
     state = torch.random.get_rng_state()
-    second = demonstrate(registry, tmp_path / "b", lambda _: None, model="stand-in")
-    assert pixels(first["grid"]) == pixels(second["grid"])
+    run(registry, tmp_path / "b")
+    assert files(tmp_path / "a") == files(tmp_path / "b")
     assert bool((torch.random.get_rng_state() == state).all())
 
 
-def test_it_says_what_it_does_and_that_the_weights_are_random(
-    registry: Registry, tmp_path: Path
-) -> None:
-    said: list[str] = []
-    demonstrate(registry, tmp_path, said.append, model="stand-in")
-    assert [line[:5] for line in said[:-1]] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
-    assert "by 2 methods" in said[2]
-    assert any(repr(name) in said[2] for name in ("cat", "dog", "bird"))
-    assert said[-1] == RANDOM
-    assert "not what a trained network sees" in RANDOM
-
-
-def test_trained_weights_are_not_called_random(registry: Registry, tmp_path: Path) -> None:
-    trained = Registry(plugins=[("stand-ins", stand_ins(weights="file"))], discover=False)
-    said: list[str] = []
-    demonstrate(trained, tmp_path, said.append, model="stand-in")
-    assert RANDOM not in said
+def test_another_seed_changes_the_leaderboard_only(registry: Registry, tmp_path: Path) -> None:
+    run(registry, tmp_path / "a")
+    run(registry, tmp_path / "b", Options(scenes=2, seed=1))
+    a, b = files(tmp_path / "a"), files(tmp_path / "b")
+    assert {name for name in a if a[name] != b[name]} == {"leaderboard.json", "leaderboard.md"}
 
 
 def test_it_may_be_repeated_in_the_same_folder(registry: Registry, tmp_path: Path) -> None:
-    for _ in range(2):
-        demonstrate(registry, tmp_path, lambda _: None, model="stand-in")
-    assert len(list(tmp_path.iterdir())) == 4
+    run(registry, tmp_path)
+    once = files(tmp_path)
+    run(registry, tmp_path)
+    assert files(tmp_path) == once
 
 
+def test_nothing_touches_the_network(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("the demonstration opened a socket")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    run(registry, tmp_path)
+
+
+# -- what is said --------------------------------------------------------------------------------
+
+
+def test_it_says_what_it_does_and_where_it_is(registry: Registry, tmp_path: Path) -> None:
+    said = run(registry, tmp_path)
+    board, _ = (part for part in said if isinstance(part, Table))
+    lines = [line for part in said if isinstance(part, str) for line in part.split("\n")]
+    steps = [line for line in lines if line.startswith("[")]
+    assert [step[:5] for step in steps] == ["[1/3]", "[2/3]", "[3/3]"]
+    text = "\n".join(lines)
+    for name in ("grid.png", "overlays", "leaderboard.md", "leaderboard.json", "reasons.png"):
+        assert str(tmp_path / name) in text
+    assert list(board.columns[0].cells)[:2] == INSTALLED
+    assert lines[-1].startswith(f"Next: camkit explain duo:{SCENES[0]}@256 --model demo:cnn")
+    assert f'-t "{objects(SCENES[0])[0]}"' in lines[-1]
+
+
+def test_it_says_what_the_twins_looked_at(registry: Registry, tmp_path: Path) -> None:
+    _, twins = (part for part in run(registry, tmp_path) if isinstance(part, Table))
+    rows = list(zip(*(column.cells for column in twins.columns), strict=True))
+    assert [row[0] for row in rows] == list(TWINS)
+    answers = [[int(row[k].split()[0]) for k in (1, 4, 5)] for row in rows]
+    (clean, without_tag, without_heart), twin = answers
+    assert min(clean, without_tag, twin[0], twin[2]) > 90
+    assert max(without_heart, twin[1]) < 50  # the clean one misses the heart, the twin the tag
+
+
+def test_progress_ends_with_everything_done(registry: Registry, tmp_path: Path) -> None:
+    told: dict[str, tuple[int, int]] = {}
+
+    def tell(what: str, done: int, total: int) -> None:
+        assert told.get(what, (0, total)) < (done, total)
+        told[what] = (done, total)
+
+    demonstrate(registry, tmp_path, lambda _: None, tell, SMALL)
+    assert told == {"drawing": (8, 8), "judging": (4, 4), "asking the twins": (2, 2)}
+
+
+# -- what goes wrong -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("method", r"camkit\[gradient\]"),
+        ("renderer", r"camkit\[render\]"),
+        ("writer", r"camkit\[render\]"),
+        ("metric", "no metric is called 'energy'"),
+    ],
+)
 def test_missing_packages_are_named_before_anything_is_written(
+    tmp_path: Path, missing: str, message: str
+) -> None:
+    with pytest.raises(UnknownNameError, match=message):
+        run(registry_of(without=(missing,)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_model_family_is_named(tmp_path: Path) -> None:
+    bare = Registry(plugins=[("stand-ins", stand_ins())], discover=False)
+    with pytest.raises(ModelError, match="no plugin understands the model 'demo:cnn'"):
+        run(bare, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_network_and_a_wrong_count_are_refused(
     registry: Registry, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
-    for parts, extra in (({"methods": False}, "gradient"), ({"pictures": False}, "render")):
-        poor = Registry(plugins=[("stand-ins", stand_ins(**parts))], discover=False)
-        with pytest.raises(UnknownNameError, match=rf"camkit\[{extra}\]"):
-            demonstrate(poor, out, lambda _: None, model="stand-in")
-    assert not out.exists()
-
-
-def test_a_missing_model_family_is_named(registry: Registry, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"camkit\[tasks\]"):
-        demonstrate(registry, tmp_path, lambda _: None)
+    with pytest.raises(ModelError, match="demo network 'rnn'"):
+        run(registry, tmp_path / "out", Options(model="demo:rnn"))
+    with pytest.raises(InputError, match="a leaderboard of 0 scenes"):
+        run(registry, tmp_path / "out", Options(scenes=0))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_file_in_the_way_is_told(registry: Registry, tmp_path: Path) -> None:
     (tmp_path / "out").touch()
     with pytest.raises(OptionError, match=r"cannot make the folder .*out'"):
-        demonstrate(registry, tmp_path / "out", lambda _: None, model="stand-in")
+        run(registry, tmp_path / "out")
 
 
 def test_a_failure_leaves_no_half_picture(
@@ -244,8 +271,11 @@ def test_a_failure_leaves_no_half_picture(
 
     monkeypatch.setattr(Png, "__call__", fail)
     with pytest.raises(ZeroDivisionError):
-        demonstrate(registry, tmp_path, lambda _: None, model="stand-in")
-    assert [path.name for path in tmp_path.iterdir()] == ["chelsea.png"]
+        run(registry, tmp_path)
+    assert files(tmp_path) == {}
+
+
+# -- the command ---------------------------------------------------------------------------------
 
 
 def test_the_command_talks_on_stderr(
@@ -258,12 +288,13 @@ def test_the_command_talks_on_stderr(
     from camkit_playground.command import demo
 
     monkeypatch.setattr(camkit_core, "default_registry", lambda: registry)
-    monkeypatch.setitem(demonstrate.__kwdefaults__, "model", "stand-in")
-    assert demo(out=tmp_path / "here") == 0
+    assert demo(out=tmp_path / "here", scenes=2) == 0
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.splitlines()[-1] == RANDOM
-    assert (tmp_path / "here" / "grid.png").is_file()
+    assert "gradcam" in captured.err
+    assert "[3/3]" in captured.err
+    with Image.open(tmp_path / "here" / "grid.png") as grid:
+        assert grid.size == (8 * 64, 64)
 
 
 def test_the_entry_is_found_without_torch() -> None:
@@ -276,6 +307,11 @@ def test_the_entry_is_found_without_torch() -> None:
     assert done.stdout.strip() == "camkit_playground.command:demo []"
 
 
-def test_the_default_network_needs_no_download() -> None:
-    assert demonstration.MODEL.endswith("@none")
+def test_the_pictures_that_are_drawn_can_be_asked_for_on_the_command_line() -> None:
+    from camkit_playground.duo.spec import open_spec
+
+    photo = open_spec(f"duo:{SCENES[0]}@256")
+    assert photo is not None
+    assert photo.tobytes() == scene(SCENES[0], size=256).image.tobytes()
     assert len(set(demonstration.METHODS)) == len(demonstration.METHODS)
+    assert set(demonstration.DRAWN) <= set(demonstration.METHODS)

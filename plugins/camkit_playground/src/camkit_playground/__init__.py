@@ -1,4 +1,4 @@
-"""The demonstration of camkit; pictures with known truth will live here."""
+"""Pictures with known truth, networks that know them, and the demonstration of camkit."""
 
 from __future__ import annotations
 
