@@ -75,7 +75,7 @@ def test_explain_help_has_every_option_and_an_example(run) -> None:
     for option in options.split():
         assert re.search(rf"(?<![\w-]){option}\b", text), option
     assert "IMAGES..." in text
-    assert "camkit explain cat.jpg --model torchvision:resnet50@none" in text
+    assert "camkit explain cat.jpg --model torchvision:resnet50@weights.pth" in text
 
 
 def test_methods_lists_every_method(run) -> None:

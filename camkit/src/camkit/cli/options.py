@@ -21,7 +21,7 @@ class ExplainOptions:
     """Everything a run can be told."""
 
     model: Annotated[str, Parameter(group=_WHAT)]
-    """torchvision:NAME with @none (random weights) or @FILE, or FILE.py:FACTORY for your own."""
+    """torchvision:NAME with @none (random) or @FILE, FILE.py:FACTORY for your own, or demo:cnn."""
 
     method: Annotated[tuple[str, ...], Parameter(alias="-m", group=_WHAT, show_default=False)] = ()
     """Method, options after a colon: gradcampp:variant=grad-cam. Repeatable, or comma separated."""
