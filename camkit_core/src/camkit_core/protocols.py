@@ -87,7 +87,10 @@ class Reshape(Protocol):
 class Rows(Protocol):
     """A lazy batch that is never materialised: perturbed inputs or activations."""
 
-    owner: Tensor  # [M] clean image of each row
+    @property
+    def owner(self) -> Tensor:
+        """Clean image of each row, `[M]`."""
+        ...
 
     def __len__(self) -> int:
         """M."""

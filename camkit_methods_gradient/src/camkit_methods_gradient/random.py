@@ -35,7 +35,7 @@ class RandomCAM(MethodModel):
         weights = torch.rand(
             activations.shape[1],
             generator=capture.generator,
-            dtype=activations.dtype,
+            dtype=torch.float32,  # the same numbers at every precision
             device=activations.device,
-        )
+        ).to(activations)
         return weighted_sum((2 * weights - 1).expand(activations.shape[:2]), activations)

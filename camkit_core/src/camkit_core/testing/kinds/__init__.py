@@ -1,0 +1,1 @@
+"""The other kinds of objects: targets, reshapes, metrics, controls."""
