@@ -25,6 +25,12 @@ nox.options.sessions = ["tests", "lint", "types"]
 ROOT = Path(__file__).resolve().parent
 DIST = ROOT / "dist"
 STRICT = {"CAMKIT_STRICT_PLUGINS": "1"}
+LOWEST = ("--resolution", "lowest-direct")
+PYTHON: dict[str, str] = {}
+"""Interpreters of environments that other sessions use: by the session that made them."""
+
+
+_PRODUCTS = shutil.ignore_patterns("__pycache__", ".*_cache", "dist")
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,9 @@ def _discover() -> dict[str, Distribution]:
 
 
 ALL = _discover()
+EXAMPLE = ALL["camkit-example"]
+OURS = [dist for dist in ALL.values() if dist is not EXAMPLE]
+"""Everything but the example, which belongs to a third party as far as users are concerned."""
 TOOLING = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
 
@@ -81,6 +90,22 @@ def tests(session: nox.Session) -> None:
     others = [*_test_needs(ALL.values()), *_group("plots")]
     _install(session, ALL.values(), *others, editable=True)
     session.run("pytest", "--ignore=tests/integration", *session.posargs, env=STRICT)
+
+
+@nox.session(reuse_venv=True)
+def together(session: nox.Session) -> None:
+    """Everything installed at once, in strict mode: every name is clear and leads somewhere."""
+    _install(session, ALL.values(), *_test_needs(ALL.values()), editable=True)
+    session.run("python", str(ROOT / "tests/repo/resolve.py"), env=STRICT)
+    PYTHON["together"] = str(Path(session.bin, "python"))
+
+
+@nox.session(venv_backend="none", requires=["together"])
+@nox.parametrize("dist", [nox.param(dist, id=dist.package) for dist in ALL.values()])
+def guard(session: nox.Session, dist: Distribution) -> None:
+    """Every module of one distribution, where only what it declares can be imported."""
+    script = str(ROOT / "tests/repo/guard.py")
+    session.run(PYTHON["together"], script, dist.name, external=True)
 
 
 @nox.session
@@ -107,16 +132,30 @@ def wheels(session: nox.Session) -> None:
 @nox.session(requires=["wheels"])
 def built(session: nox.Session) -> None:
     """The wheels in a fresh environment, every distribution's tests from outside the checkout."""
-    files = {dist.name: _wheel(dist) for dist in ALL.values()}
-    session.install(
-        *_as_given(session, ALL.values()),
-        *(str(file) for name, file in files.items() if name != "camkit"),
-        f"camkit[all] @ {files['camkit'].as_uri()}",
-        *_test_needs(ALL.values()),
-    )
+    files = _install_wheels(session, ALL.values(), *_test_needs(ALL.values()))
     _prove_origin(session, files)
     limit = ("-ofaulthandler_timeout=600", "-ofaulthandler_exit_on_timeout=true")
     _test_outside(session, ALL.values(), "--import-mode=importlib", *limit)
+
+
+@nox.session
+def minimums(session: nox.Session) -> None:
+    """All tests with the oldest versions that the distributions say they work with."""
+    if session.venv_backend != "uv":
+        session.error("only uv chooses lowest versions: pip install 'nox[uv]'")
+    _install(session, OURS, *_test_needs(OURS), *LOWEST)
+    _test_outside(session, OURS, "-c", str(ROOT / "pyproject.toml"))
+
+
+@nox.session(requires=["wheels"])
+def external(session: nox.Session) -> None:
+    """The author's guide, then the example as a third party's plugin, sound and broken."""
+    _install_wheels(session, OURS, "build[uv]", "pip", *EXAMPLE.test_needs)
+    with tempfile.TemporaryDirectory(prefix="camkit-external-") as place, session.chdir(place):
+        session.run("python", str(ROOT / "tests/repo/guide.py"), place)
+        session.run("python", "-m", "pip", "uninstall", "--yes", "camkit-fewcam", silent=True)
+        copy = shutil.copytree(EXAMPLE.folder, Path(place, EXAMPLE.name), ignore=_PRODUCTS)
+        session.run("python", str(ROOT / "tests/repo/external.py"), str(copy))
 
 
 @nox.session(reuse_venv=True)
@@ -144,10 +183,35 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session(reuse_venv=True)
+def snapshots(session: nox.Session) -> None:
+    """Write the files that are made from others: the interface on record, the template."""
+    _install(session, OURS, editable=True)
+    session.run("python", str(ROOT / "tests/repo/snapshots.py"))
+
+
+@nox.session(reuse_venv=True)
 def demo(session: nox.Session) -> None:
-    """Install everything as a user would and explain a photo into `demo_output/`."""
-    _install(session, ALL.values(), extra="all")
+    """Install everything as a user would and explain pictures into `demo_output/`."""
+    _install(session, OURS, extra="all")
     session.run("camkit", "demo", "-o", "demo_output", *session.posargs)
+
+
+@nox.session(reuse_venv=True)
+def pictures(session: nox.Session) -> None:
+    """Make the README's pictures again, from the demonstration."""
+    _install(session, OURS, extra="all")
+    with tempfile.TemporaryDirectory(prefix="camkit-pictures-") as place:
+        session.run("camkit", "demo", "-o", place)
+        for name in ("grid.png", "reasons.png"):
+            shutil.copy(Path(place, name), ROOT / "docs/images" / name)
+
+
+@nox.session(reuse_venv=True)
+def train(session: nox.Session) -> None:
+    """Train the demonstration's networks again; `-- all --check` only checks those that ship."""
+    _install(session, OURS, extra="all", editable=True)
+    words = session.posargs or ("all",)
+    session.run("python", "-m", "camkit_playground.train", *words)
 
 
 @nox.session(reuse_venv=True)
@@ -177,9 +241,24 @@ def _install(
     session.install(*_as_given(session, chosen), *paths, *others)
 
 
+def _install_wheels(
+    session: nox.Session, dists: Iterable[Distribution], *others: str
+) -> dict[str, Path]:
+    """Install the wheels of `dist/`, the front door with all its extras; the files by name."""
+    chosen = list(dists)
+    files = {dist.name: _wheel(dist) for dist in chosen}
+    session.install(
+        *_as_given(session, chosen),
+        *(str(file) for name, file in files.items() if name != "camkit"),
+        f"camkit[all] @ {files['camkit'].as_uri()}",
+        *others,
+    )
+    return files
+
+
 def _install_with_peers(session: nox.Session) -> None:
-    others = [*_test_needs(ALL.values()), *_group("plots"), *_group("peers")]
-    _install(session, ALL.values(), *others, editable=True)
+    others = [*_test_needs(OURS), *_group("plots"), *_group("peers")]
+    _install(session, OURS, *others, editable=True)
 
 
 def _as_given(session: nox.Session, dists: Iterable[Distribution]) -> list[str]:
@@ -234,8 +313,7 @@ def _test_outside(session: nox.Session, dists: Iterable[Distribution], *options:
             source = ROOT / "tests" / dist.package
             if not source.is_dir():
                 session.error(f"{dist.name} has no tests in {source.relative_to(ROOT)}")
-            ignore = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(source, Path(place, "tests", dist.package), ignore=ignore)
+            shutil.copytree(source, Path(place, "tests", dist.package), ignore=_PRODUCTS)
         bare = ("--rootdir", place, "-p", "no:cacheprovider")
         with session.chdir(place):
             session.run("pytest", *options, *bare, "tests", *session.posargs, env=STRICT)

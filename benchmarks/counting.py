@@ -20,7 +20,8 @@ class Passes:
     Attributes:
         forwards: calls of the model's `forward`, on the model itself or on a copy of its object.
         rows: images that went through them.
-        backwards: calls of the autograd engine, higher derivatives included.
+        backwards: calls of the autograd engine, higher derivatives included, and those that end at
+            the model's output (the derivative of a score alone).
     """
 
     forwards: int = 0

@@ -103,7 +103,7 @@ MODELS = {
     "no function": ("net.py", r"after the file comes the name of a function"),
     "bug in the factory": ("net.py:broken", r"net\.py:\d+: ValueError: the factory has a bug"),
     "typo in the network": ("torchvision:resnet5@none", r"'resnet5'; did you mean 'resnet50'"),
-    "unknown family": ("resnet50", r"expected .*torchvision:NAME.* or `file\.py:factory"),
+    "unknown family": ("resnet50", r"expected .*`file\.py:factory.* or `torchvision:NAME"),
     "missing weights": ("torchvision:resnet18@none.pth", r"none\.pth"),
 }
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from camkit_core import default_registry
+
 FIRST_PARTY = (
     "camkit-methods-gradient",
     "camkit-methods-perturbation",
@@ -38,6 +40,21 @@ def test_what_is_missing_names_its_extra(
     (line,) = done.lines
     assert f"camkit[{extra}]" in line
     assert not Path("camkit_out").exists()
+
+
+def test_every_method_of_ours_names_its_extra_where_it_is_missing(run, monkeypatch) -> None:
+    offered = {entry.name: entry.distribution for entry in default_registry().entries("method")}
+    ours = {name for name, distribution in offered.items() if distribution in FIRST_PARTY}
+    assert len(ours) >= 20
+    monkeypatch.setenv("CAMKIT_PLUGINS_ALLOW", "")
+    default_registry.cache_clear()
+    for name in sorted(ours):
+        extra = offered[name].removeprefix("camkit-methods-").removeprefix("camkit-")
+        done = run("explain", "photo.png", "--model", "net.py:build", "-m", name)
+        assert done.code == 2
+        assert f'no method is called {name!r}; {name} comes with pip install "camkit[{extra}]"' in (
+            done.err
+        )
 
 
 @pytest.mark.parametrize("blocked", [*FIRST_PARTY, ",".join(FIRST_PARTY)])

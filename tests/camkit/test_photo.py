@@ -113,8 +113,10 @@ def test_pixels_without_a_defined_white_are_refused(mode: str) -> None:
 @pytest.mark.parametrize("mode", ["1", "L", "CMYK", "YCbCr"])
 def test_other_modes_become_rgb(mode: str) -> None:
     white = {"1": 1, "L": 255, "CMYK": (0, 0, 0, 0), "YCbCr": (255, 128, 128)}[mode]
-    form = "tif" if mode in ("CMYK", "YCbCr") else "png"
-    opened = camkit.open_photo(saved(f"a.{form}", Image.new(mode, (2, 2), white)))
+    # Compressed: Pillow before 13 cannot read back its own plain YCbCr.
+    form = {"compression": "tiff_lzw"} if mode in ("CMYK", "YCbCr") else {}
+    path = "a.tif" if form else "a.png"
+    opened = camkit.open_photo(saved(path, Image.new(mode, (2, 2), white), **form))
     assert opened.mode == "RGB"
     assert min(opened.getpixel((1, 1))) >= 254
 

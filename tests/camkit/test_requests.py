@@ -105,6 +105,8 @@ def test_predictions_are_softmax_probabilities() -> None:
 
 
 def test_independent_classes_are_not_shares_of_one():
+    import torch
+
     scores = torch.tensor([[0.0, math.log(3), -800.0]])
     (said,) = predictions(scores, [], multi_label=True)
     assert [one["class"] for one in said] == [1, 0, 2]

@@ -137,7 +137,8 @@ def test_an_ambiguous_method_is_named_with_its_distribution():
 
 
 WORDS = {
-    "precision fast": ({"precision": "fast"}, CapabilityError, "precision='fast' is not available"),
+    "memory in words": ({"batch_size": "much"}, OptionError, "batch_size='much'.*'512MB'"),
+    "no memory": ({"batch_size": "0MB"}, OptionError, "batch_size='0MB'"),
     "precision unknown": ({"precision": "best"}, OptionError, "'exact' or 'fast'"),
     "no batch size": ({"batch_size": 0}, OptionError, "batch_size=0 must be a positive"),
     "half a batch": ({"batch_size": 2.5}, OptionError, "batch_size=2.5"),

@@ -68,7 +68,7 @@ def test_scores_do_not_depend_on_the_chunks(kind, target, batch_size):
     found, asked = ask(kind, batch_size, target=target)
     torch.testing.assert_close(found, whole, rtol=1e-12, atol=1e-14)
     assert float(whole.std()) > 1e-3
-    size = batch_size or 16
+    size = batch_size or 8
     starts = range(0, len(OWNER), size)
     assert asked == [(start, min(start + size, len(OWNER))) for start in starts]
 

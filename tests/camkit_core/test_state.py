@@ -100,7 +100,7 @@ class Explosive(Chain):
     def maybe(self, part, value):
         if part == self.part:
             self.told.append(part)
-            if len(self.told) == self.at:
+            if len(self.told) >= self.at:
                 raise Boom(part)
         return value
 

@@ -43,7 +43,10 @@ def compare(metric, twin, options, maps, evidence):
     return expected
 
 
-@pytest.mark.parametrize(("metric", "twin", "options"), PAIRS, ids=str)
+NAMES = [f"{type(metric).name}({metric})" for metric, _, _ in PAIRS]
+
+
+@pytest.mark.parametrize(("metric", "twin", "options"), PAIRS, ids=NAMES)
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_smooth_maps(metric, twin, options, size):
     generator = torch.Generator().manual_seed(4)
@@ -54,7 +57,7 @@ def test_smooth_maps(metric, twin, options, size):
     assert len(set(values)) > 1  # neither all hits nor all misses
 
 
-@pytest.mark.parametrize(("metric", "twin", "options"), PAIRS, ids=str)
+@pytest.mark.parametrize(("metric", "twin", "options"), PAIRS, ids=NAMES)
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_maps_full_of_equal_values(metric, twin, options, size):
     generator = torch.Generator().manual_seed(5)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = "camkit-example"
 UNSEEN = {"__pycache__", "build", "dist", "demo_output", "bench_output", "camkit_out"}
 
 
@@ -43,6 +44,12 @@ def distributions() -> dict[str, Distribution]:
     found = [Distribution(file.parent, tomllib.loads(file.read_text("utf-8"))) for file in files]
     assert found
     return {dist.name: dist for dist in found}
+
+
+@pytest.fixture(scope="session")
+def first_party(distributions) -> dict[str, Distribution]:
+    """All but the example, which stands for a third party's."""
+    return {name: dist for name, dist in distributions.items() if name != EXAMPLE}
 
 
 @pytest.fixture(scope="session")

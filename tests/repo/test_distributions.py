@@ -15,8 +15,8 @@ def test_all_versions_are_one_version(root, distributions):
     assert set(versions.values()) == {cited[1]}, versions
 
 
-def test_packages_say_the_version_of_their_metadata(distributions):
-    for dist in distributions.values():
+def test_packages_say_the_version_of_their_metadata(first_party):
+    for dist in first_party.values():
         module = importlib.import_module(dist.package)
         assert module.__file__, f"{dist.package} is an empty folder on sys.path, not the package"
         assert module.__version__ == metadata.version(dist.name) == dist.project["version"]
@@ -30,12 +30,12 @@ def test_core_is_required_in_the_range_of_the_version(distributions):
         assert ours == ([] if dist.name == "camkit-core" else [range_]), dist.name
 
 
-def test_extras_of_the_front_door_are_the_other_distributions(distributions):
-    version = distributions["camkit"].project["version"]
-    extras = dict(distributions["camkit"].project["optional-dependencies"])
+def test_extras_of_the_front_door_are_the_other_distributions(first_party):
+    version = first_party["camkit"].project["version"]
+    extras = dict(first_party["camkit"].project["optional-dependencies"])
     everything = extras.pop("all")
     pins = {line for lines in extras.values() for line in lines}
-    assert pins == {f"{name}=={version}" for name in distributions.keys() - DOORS}
+    assert pins == {f"{name}=={version}" for name in first_party.keys() - DOORS}
     assert sorted(everything) == sorted(pins)
     assert all(len(lines) == 1 for lines in extras.values())
 
@@ -48,14 +48,14 @@ def test_an_extra_is_called_like_the_entry_point_it_brings(distributions):
         assert dist.project["entry-points"]["camkit"] == {extra: f"{dist.package}.plugin"}
 
 
-def test_siblings_come_from_the_workspace(distributions):
-    for dist in distributions.values():
+def test_siblings_come_from_the_workspace(first_party):
+    for dist in first_party.values():
         wanted = dist.project["dependencies"] + [
             line
             for lines in dist.project.get("optional-dependencies", {}).values()
             for line in lines
         ]
-        siblings = {re.match(r"[\w.-]+", line)[0] for line in wanted} & distributions.keys()
+        siblings = {re.match(r"[\w.-]+", line)[0] for line in wanted} & first_party.keys()
         sources = dist.pyproject.get("tool", {}).get("uv", {}).get("sources", {})
         assert sources == {name: {"workspace": True} for name in siblings}, dist.name
 
@@ -80,8 +80,8 @@ def test_no_distribution_folder_is_itself_a_package(root, tracked):
         assert not (path.parent / "pyproject.toml").exists(), path.relative_to(root)
 
 
-def test_import_rules_name_every_package(distributions, tooling):
-    packages = {dist.package for dist in distributions.values()}
+def test_import_rules_name_every_package(first_party, tooling):
+    packages = {dist.package for dist in first_party.values()}
     rules = tooling["tool"]["importlinter"]
     assert set(rules["root_packages"]) == packages
     core, independent, door, back = rules["contracts"]

@@ -18,8 +18,8 @@ def ours(registry, distributions) -> list[Entry]:
     return [entry for entry in registry.entries() if entry.distribution in distributions]
 
 
-def test_every_plugin_is_found_and_works(registry, distributions):
-    offering = {d.name for d in distributions.values() if "entry-points" in d.project}
+def test_every_plugin_is_found_and_works(registry, first_party):
+    offering = {d.name for d in first_party.values() if "entry-points" in d.project}
     assert {plugin.distribution for plugin in registry.plugins} >= offering
     assert [plugin for plugin in registry.plugins if plugin.status != "ok"] == []
     assert registry.problems == ()

@@ -32,8 +32,8 @@ def test_importing_the_front_door_scans_no_plugin(fresh):
 
 
 @pytest.mark.parametrize("heavy", ["torch", "numpy", "PIL", "torchvision", "skimage"])
-def test_entry_points_work_where_a_heavy_library_is_missing(fresh, distributions, heavy):
-    plugins = [f"{dist.package}.plugin" for dist in distributions.values() if _offers(dist)]
+def test_entry_points_work_where_a_heavy_library_is_missing(fresh, first_party, heavy):
+    plugins = [f"{dist.package}.plugin" for dist in first_party.values() if _offers(dist)]
     assert plugins
     code = (
         f"import sys, importlib; sys.modules[{heavy!r}] = None\n"
@@ -68,8 +68,10 @@ def test_packages_declare_every_library_they_import(root, distributions):
 
 
 def _declared(dist, distributions) -> set[str]:
-    """What a distribution requires, and what core requires where it requires core."""
-    names = {_normal(re.match(r"[\w.-]+", line)[0]) for line in dist.project["dependencies"]}
+    """What a distribution requires, its extras too, and what core requires where it does."""
+    extras = dist.project.get("optional-dependencies", {}).values()
+    lines = [*dist.project["dependencies"], *(line for extra in extras for line in extra)]
+    names = {_normal(re.match(r"[\w.-]+", line)[0]) for line in lines}
     return names.union(
         *(_declared(distributions[n], distributions) for n in names & {*distributions})
     )
@@ -80,14 +82,22 @@ def _normal(name: str) -> str:
 
 
 def _libraries(tree: ast.Module) -> set[str]:
-    """Top-level names of everything imported from outside the standard library."""
+    """Top-level names of everything that running the file imports from outside Python."""
     found: set[str] = set()
+    checked = [node for node in ast.walk(tree) if _for_type_checkers(node)]
+    unseen = {id(node) for block in checked for node in ast.walk(block)}
     for node in ast.walk(tree):
+        if id(node) in unseen:
+            continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found.add(node.module)
     return {name.partition(".")[0] for name in found} - sys.stdlib_module_names
+
+
+def _for_type_checkers(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def _offers(dist):

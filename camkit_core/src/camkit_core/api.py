@@ -77,7 +77,7 @@ class Explainer:
         output: Selector | None = None,
         precision: Literal["exact", "fast"] = "exact",
         budget: int | None = None,
-        batch_size: int | None = None,
+        batch_size: int | str | None = None,
         seed: int = 0,
         post: Any = DEFAULT_POST,
         progress: Progress | None = None,
@@ -99,7 +99,7 @@ class Explainer:
         output: Selector | None = None,
         precision: Literal["exact", "fast"] = "exact",
         budget: int | None = None,
-        batch_size: int | None = None,
+        batch_size: int | str | None = None,
         seed: int = 0,
         post: Any = DEFAULT_POST,
         progress: Progress | None = None,
@@ -125,7 +125,7 @@ def explain(
     output: Selector | None = None,
     precision: Literal["exact", "fast"] = "exact",
     budget: int | None = None,
-    batch_size: int | None = None,
+    batch_size: int | str | None = None,
     seed: int = 0,
     post: Any = DEFAULT_POST,
     progress: Progress | None = None,
@@ -147,13 +147,15 @@ def explain(
             forward per model and input shape.
         reshape: how the layer's output becomes `[N, C, *S]`; None finds out.
         output: which part of the model's output is explained: key, index or function.
-        precision: `"exact"`.
-        budget: upper limit of forward passes.
-        batch_size: rows per forward for methods that run the model again.
+        precision: `"exact"` may sum in another order, never more coarsely; `"fast"` scores
+            perturbed images in bfloat16 and measures how well that agrees (see the provenance).
+        budget: upper limit of forward passes of this batch.
+        batch_size: rows per forward for methods that run the model again: a number, or the
+            memory they may take, e.g. `"512MB"`; None measures what is fastest.
         seed: of random methods; the global generator is never used.
         post: `"default"` (relu, normalize, resize, mean over layers, normalize), `"signed"`,
             `"raw"`, or a sequence of steps.
-        progress: called with (maps done, maps in all).
+        progress: called with (maps done, maps in all); done has fractions while rows are scored.
         image: which of several inputs is the image.
         registry: plugins to use (default: the installed ones).
         **options: the method's own fields, if `method` is a name.
@@ -191,7 +193,7 @@ def compare(
     output: Selector | None = None,
     precision: Literal["exact", "fast"] = "exact",
     budget: int | None = None,
-    batch_size: int | None = None,
+    batch_size: int | str | None = None,
     seed: int = 0,
     post: Any = DEFAULT_POST,
     progress: Progress | None = None,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
@@ -15,13 +16,20 @@ from torch import Tensor
 
 from camkit_core import __version__
 from camkit_core.capture import PROVIDED, Capture
-from camkit_core.errors import CapabilityError, InputError, OptionError, TargetError
+from camkit_core.errors import (
+    CamkitError,
+    CapabilityError,
+    InputError,
+    OptionError,
+    TargetError,
+)
 from camkit_core.explanation import INPUT, Explanation, Issue, Provenance
 from camkit_core.inputs import ModelInputs
 from camkit_core.judge import is_finite, issues_of, ranges, refuse
 from camkit_core.layers import Layer, resolve_layers
-from camkit_core.need import AT_A_LAYER, READS_SCORE, Need
+from camkit_core.need import AT_A_LAYER, READS_SCORE, RUNS_AGAIN, Need
 from camkit_core.outputs import Selector, class_scores
+from camkit_core.planner import memory_limit
 from camkit_core.post import DEFAULT_POST, Post, as_post
 from camkit_core.probe import default_layer
 from camkit_core.protocols import Method, Picture, Prepared, TargetInfo
@@ -33,8 +41,9 @@ if TYPE_CHECKING:
     from camkit_core.api import Explainer
 
 MethodRequest = str | Method
-Progress = Callable[[int, int], None]
-"""`progress(done, total)`, called after every map."""
+Progress = Callable[[float, int], None]
+"""`progress(done, total)`: maps done, called after every map, and with fractions of one while rows
+of perturbed images or activations are scored."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,7 @@ class Words:
     output: Selector | None = None
     precision: Literal["exact", "fast"] = "exact"
     budget: int | None = None
-    batch_size: int | None = None
+    batch_size: int | str | None = None
     seed: int = 0
     post: Any = DEFAULT_POST
     progress: Progress | None = None
@@ -55,16 +64,14 @@ class Words:
 
         Raises:
             OptionError: an illegal value.
-            CapabilityError: something this version cannot do.
         """
         if self.precision not in ("exact", "fast"):
             raise OptionError(f"precision={self.precision!r} must be 'exact' or 'fast'")
-        if self.precision == "fast":
-            raise CapabilityError("precision='fast' is not available in this version; use 'exact'")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise OptionError(f"seed={self.seed!r} must be an integer")
-        for name in ("budget", "batch_size"):
-            value = getattr(self, name)
+        chunk = self.batch_size
+        rows = memory_limit(chunk) if isinstance(chunk, str) else chunk
+        for name, value in (("budget", self.budget), ("batch_size", rows)):
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise OptionError(f"{name}={value!r} must be a positive integer")
 
@@ -124,13 +131,52 @@ class Call:
                 return {job.key: self._explanation(job) for job in self.jobs}
 
     def _explain(self) -> None:
-        for done, job in enumerate(self.jobs, start=1):
+        for done, job in enumerate(self._ordered()):
+            self._report(done)
             self._maps(job)
             if self.words.progress:
-                self.words.progress(done, len(self.jobs))
+                self.words.progress(done + 1, len(self.jobs))
         self._judge_all()
         for job in self.jobs:
             job.maps = self.post(list(job.raw.values()), self.inputs.image.shape[2:])
+
+    def _report(self, done: int) -> None:
+        """Have the rows of the next map tell how far they are."""
+        told, total, progress = 0.0, len(self.jobs), self.words.progress
+
+        def tell(part: float) -> None:
+            nonlocal told
+            assert progress is not None
+            # A method may score rows several times; nobody wants to see it go back.
+            if told < part < 1:
+                told = part
+                progress(done + part, total)
+
+        self.session.progress = tell if progress else None
+
+    def _ordered(self) -> Iterator[_Job]:
+        """Jobs in order; the graph goes before the model is run again, to leave memory for that."""
+        late = [job for job in self.jobs if job.method.needs & RUNS_AGAIN]
+        needs = reduce(or_, (job.method.needs for job in late), Need.NONE)
+        if not late or needs & (Need.SECOND_ORDER | Need.INPUT_GRADIENTS):
+            yield from self.jobs
+            return
+        # Gradients are there in the order of the targets only: the last one frees the graph.
+        for target in range(len(self.session.bound)):
+            mine = [job for job in self.jobs if job.target == target]
+            yield from (job for job in mine if not job.method.needs & RUNS_AGAIN)
+            self._keep_gradients(target, reduce(or_, (job.method.needs for job in mine)) & needs)
+        self.session.release()
+        yield from late
+
+    def _keep_gradients(self, target: int, needs: Need) -> None:
+        """Compute what methods that come later will ask for."""
+        if Need.GRADIENTS not in needs:
+            return
+        # If there is none, the method that asks for it will say so better.
+        with suppress(CamkitError):
+            for name in self._names:
+                self.session.keep(target, name)
 
     def _session(self) -> Session:
         reads_layers = bool(self.needs & AT_A_LAYER)
@@ -144,6 +190,7 @@ class Call:
             reshape=self.explainer.reshape,
             batch_size=self.words.batch_size,
             budget=self.words.budget,
+            precision=self.words.precision,
         )
 
     def _layers(self) -> tuple[Layer, ...]:
@@ -195,10 +242,23 @@ class Call:
     def _maps(self, job: _Job) -> None:
         try:
             self._compute(job)
-        except Exception:
+        except KeyboardInterrupt as error:
+            error.add_note(self._finished(job))
+            raise
+        except Exception as error:
+            error.add_note(self._finished(job))
             if not self.session.is_finite(job.target):
                 refuse(self.session, job.target, job.method.name)
             raise
+
+    def _finished(self, job: _Job) -> str:
+        """What was done before something went wrong."""
+
+        def name(one: _Job) -> str:
+            return f"{one.method.name} of {self.session.bound[one.target].describe().label}"
+
+        done = [name(one) for one in self.jobs if one.raw and one is not job]
+        return f"camkit: in {name(job)}; finished before: {', '.join(done) or 'nothing'}"
 
     def _compute(self, job: _Job) -> None:
         method = job.method
@@ -329,7 +389,8 @@ class Call:
             post=self.post.description,
             forwards=session.tally.forwards + self.extra_forwards,
             backwards=session.tally.backwards,
-            notes=tuple(session.done.notes),
+            tails=session.tally.tails,
+            notes=(*session.done.notes, *session.notes),
         )
 
 

@@ -123,12 +123,32 @@ class Capture:
         self._require(Need.HEAD)
         return find_head(self._session, self._here())
 
+    @property
+    def affine(self) -> Tensor | None:
+        """Gradient G `[N, C, *S]` if `score(A + D) = score(A) + <G, D>` for every D, else None.
+
+        Certified, not guessed: every operation between the layer and the score is affine in the
+        activations A, and a few random D were run. What follows from it in closed form needs no
+        further run. Needs TAIL (not GRADIENTS).
+        """
+        from camkit_core.affine import certified
+
+        self._require(Need.TAIL)
+        return certified(self._session, self._target, self._here())
+
     def tail(self, rows: Rows) -> Tensor:
-        """Scores `[M]` with the layer's activations replaced by `rows` `[M, C, *S]`. Needs TAIL."""
+        """Scores `[M]` with the layer's activations replaced by `rows` `[M, C, *S]`. Needs TAIL.
+
+        Only what comes after the layer runs, where that was checked to be exact; else the whole
+        model, with the layer's output exchanged, and the provenance says so.
+        """
         from camkit_core.perturb import tail_scores
 
         self._require(Need.TAIL)
-        return tail_scores(self._session, self._target, self._here(), rows)
+        scores = tail_scores(self._session, self._target, self._here(), rows)
+        if ("slow", self.layer) in self._session.memo:
+            self.report("slow_tail", self._session.memo["slow", self.layer])
+        return scores
 
     def __getitem__(self, layer: str) -> Capture:
         """The capture of another layer. Needs LAYERS."""
@@ -145,12 +165,17 @@ class Capture:
         self._require(Need.INPUT_GRADIENTS)
         return self._session.input_gradients(self._target)
 
-    def scores(self, rows: Rows) -> Tensor:
-        """Scores `[M]` of perturbed images `rows` `[M, C, *S]`. Needs SCORES."""
-        from camkit_core.perturb import input_scores
+    def scores(self, rows: Rows, *, differentiable: bool = False) -> Tensor:
+        """Scores `[M]` of perturbed images `rows` `[M, C, *S]`. Needs SCORES.
+
+        With `differentiable` they carry the graph back to the rows (`torch.enable_grad()` is the
+        caller's); the model's parameters are constants in it and never get a `.grad`.
+        """
+        from camkit_core.perturb import differentiable_scores, input_scores
 
         self._require(Need.SCORES)
-        return input_scores(self._session, self._target, rows)
+        run = differentiable_scores if differentiable else input_scores
+        return run(self._session, self._target, rows)
 
     def at(self, inputs: Tensor) -> Capture:
         """The same question asked of other images `[N, C, *S]`. Needs RECAPTURE."""

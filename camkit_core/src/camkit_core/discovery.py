@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from importlib import metadata
 from types import ModuleType
@@ -91,6 +92,13 @@ def checked_entries(plugin: Any, source: Source) -> tuple[Entry, ...]:
                 raise PluginError(f"offers the {entry.kind} {name!r} twice")
             taken.add((entry.kind, name))
     return tuple(entries)
+
+
+def admit(manager: pluggy.PluginManager, plugin: Any, source: Source) -> None:
+    """Register a plugin that was checked; the scratch manager gave its warnings already."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        manager.register(plugin, name=f"{source.distribution}/{source.name}")
 
 
 def _stamped(offered: Any, source: Source) -> Iterator[Entry]:

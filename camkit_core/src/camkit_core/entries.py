@@ -145,5 +145,6 @@ class PluginInfo:
     module: str
     status: Status
     import_ms: float
+    heavy: tuple[str, ...] = ()  # libraries that its import loaded: listings should not need them
     entries: tuple[Entry, ...] = ()
     problem: str = ""

@@ -52,6 +52,7 @@ class Provenance:
     post: tuple[str, ...]
     forwards: int
     backwards: int
+    tails: int = 0
     notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:

@@ -36,10 +36,29 @@ class Scored(Protocol):
 
 @dataclass(slots=True)
 class Tally:
-    """Passes of one call, shared by everything that makes them."""
+    """Passes of one call, shared by everything that makes them.
+
+    Attributes:
+        forwards: passes through the whole model, of any number of rows.
+        backwards: passes of the autograd engine.
+        tails: passes from a layer on, of any number of rows.
+        used: work so far in forwards of the clean batch, which is what a budget limits.
+    """
 
     forwards: int = 0
     backwards: int = 0
+    tails: int = 0
+    used: float = 0.0
+
+    def whole(self, work: float = 1.0, passes: int = 1) -> None:
+        """Passes through the whole model were made."""
+        self.forwards += passes
+        self.used += work
+
+    def tail(self, work: float = 0.0) -> None:
+        """A pass from a layer on was made."""
+        self.tails += 1
+        self.used += work
 
 
 class Gradients:

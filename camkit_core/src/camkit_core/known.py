@@ -7,13 +7,23 @@ _GRADIENT = (
     "eigengradcam ssgradcam eigencam kpcacam fem lafam dummycam fakecam random gaussian sobel"
 )
 
+_PERTURBATION = (
+    "ablationcam channelshapley clustercam cosinecam groupcam gscorecam iscam kernelshap liftcam "
+    "lime occlusion opticam polycam polygradcam reciprocam rise scorecam sscam vitreciprocam"
+)
+
 KNOWN: dict[str, dict[str, str]] = {
-    "method": dict.fromkeys(_GRADIENT.split(), "gradient"),
+    "method": dict.fromkeys(_GRADIENT.split(), "gradient")
+    | dict.fromkeys(_PERTURBATION.split(), "perturbation"),
     "target": dict.fromkeys(["probability", "log_probability", "margin", "rest"], "tasks"),
     "reshape": dict.fromkeys(["tokens", "channels_last"], "tasks"),
+    "metric": dict.fromkeys(
+        ["contrast", "energy", "gridpg", "iou", "pointing", "rankaccuracy"], "metrics"
+    ),
+    "control": dict.fromkeys(["center", "oracle", "random", "sobel"], "metrics"),
     "renderer": dict.fromkeys(["overlay", "heatmap", "grid"], "render"),
     "writer": dict.fromkeys(["png", "npz", "safetensors", "json"], "render"),
     "command": {"demo": "playground"},
-    "model family": dict.fromkeys(["torchvision", "file"], "tasks"),
+    "model family": dict.fromkeys(["torchvision", "file"], "tasks") | {"demo": "playground"},
 }
 """kind -> name -> the extra of `camkit` that brings it."""

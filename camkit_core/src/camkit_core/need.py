@@ -32,6 +32,9 @@ AT_A_LAYER = (
 )
 """Needs that make sense at a layer only; a method with none of them explains in input space."""
 
+RUNS_AGAIN = Need.SCORES | Need.TAIL
+"""Needs that take many further runs of the model, for which the first one's graph is dropped."""
+
 READS_SCORE = (
     Need.GRADIENTS | Need.SECOND_ORDER | Need.INPUT_GRADIENTS | Need.HEAD | Need.SCORES | Need.TAIL
 ) | (Need.ATTENTION | Need.GRAPH | Need.RECAPTURE)

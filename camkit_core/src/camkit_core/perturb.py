@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from camkit_core.errors import BudgetError, CaptureError, InputError
-from camkit_core.outputs import select
+from camkit_core.errors import CaptureError, InputError
+from camkit_core.owners import Owners
+from camkit_core.planner import Job, score_rows
+from camkit_core.precise import plain, way_for
 from camkit_core.protocols import Rows
+from camkit_core.rerun import Way, afford, afford_rows, run_again
 from camkit_core.session import Session
 from camkit_core.shadow import Shadow
-from camkit_core.tree import exact, map_tensors, take, tensors
-
-_ROWS_PER_FORWARD = 16
+from camkit_core.tail import Whole
+from camkit_core.verdict import tail_of
 
 
 def input_scores(session: Session, target: int, rows: Rows) -> Tensor:
@@ -24,101 +25,95 @@ def input_scores(session: Session, target: int, rows: Rows) -> Tensor:
     Raises:
         BudgetError: more forwards than the caller allowed.
     """
-    model = Shadow(session.model, []).root
 
-    def chunk(part: Tensor, owner: Tensor) -> Any:
-        return (
-            session.inputs.usable().rows(part.to(session.image.dtype, copy=True), owner).call(model)
-        )
+    def score(way: Way, part: Tensor, owners: Owners) -> Tensor:
+        return scored(session, target, way, part, owners)
 
-    return _collect(session, target, rows, chunk)
+    if not len(rows):
+        return session.score(target)[:0]
+    afford_rows(session, len(rows))
+    way = way_for(session, rows, score)
+
+    def run(part: Tensor, owners: Owners) -> Tensor:
+        scores = score(way, part, owners)
+        session.tally.whole(len(part) / owners.images)
+        return scores
+
+    return score_rows(session, Job("images", rows, run, session.image))
 
 
 def tail_scores(session: Session, target: int, layer: str, rows: Rows) -> Tensor:
     """Scores `[M]` with the layer's activations replaced by rows `[M, C, *S]`.
 
-    The whole model runs on the owner's image, and the layer's output is exchanged: correct for any
-    skip connection around the layer.
-
     Raises:
         BudgetError: more forwards than the caller allowed.
-        CaptureError: the layer did not run.
+        CaptureError: the layer did not run, or its output is used in a way that no exchange
+            reaches.
     """
     if session.done.stored:
         raise CaptureError(
             f"the output of layer {layer!r} is stored somewhere and used again from there, so "
             "exchanging it would miss that use; choose the layer before or behind it"
         )
-    place = next(one for one in session.layers if one.name == layer)
-    shadow = Shadow(session.model, [place.module])
-    reshape, kept = session.reshapes[layer], session.done.kept[layer]
-    kept = map_tensors(Tensor.detach, kept)
+    if not len(rows):
+        return session.score(target)[:0]
+    if session.precision == "fast":
+        session.note("precision='fast' is for perturbed images; changed activations ran exactly")
+    way, share = tail_of(session, session.layer(layer))
+    whole = isinstance(way, Whole)
+
+    def run(part: Tensor, owners: Owners) -> Tensor:
+        scores = scored(session, target, way, part, owners)
+        (session.tally.whole if whole else session.tally.tail)(share * len(part) / owners.images)
+        return scores
+
+    afford_rows(session, len(rows), share)
+    kind, like = f"{layer} as {type(way).__name__}", session.activations(layer)
+    return score_rows(session, Job(kind, rows, run, like, share, layer))
+
+
+def differentiable_scores(session: Session, target: int, rows: Rows) -> Tensor:
+    """Scores `[M]` of perturbed images with the graph from them back to the rows.
+
+    All rows run at once, on a copy of the model whose parameters are constants.
+
+    Raises:
+        BudgetError: more forwards than the caller allowed.
+    """
     images = len(session.inputs.image)
-    swap = _Swap(place.call or 0)
-    shadow.of(place.module).register_forward_hook(swap)
-
-    def chunk(part: Tensor, owner: Tensor) -> Any:
-        swap.begin(reshape.from_spatial(part, take(kept, owner, images)))
-        inputs = session.inputs.usable().rows(session.image[owner], owner)
-        output = inputs.call(shadow.root)
-        if not swap.done:
-            raise CaptureError(f"layer {layer!r} did not run on the copy of the model")
-        return output
-
-    return _collect(session, target, rows, chunk)
+    afford_rows(session, len(rows))
+    place = "constants"
+    if place not in session.memo:
+        session.memo[place] = partial(plain, session, _constant(session.model))
+    owners = Owners.of(rows.owner.to(session.image.device), images)
+    with torch.inference_mode(False), torch.enable_grad():
+        part = rows[slice(0, len(rows))]
+        output = run_again(session, session.memo[place], part, owners, grad=True)
+        session.tally.whole(len(rows) / images)
+        return session.bound[target](output, owners.index)
 
 
-class _Swap:
-    """Forward hook that exchanges one call's output."""
-
-    def __init__(self, call: int) -> None:
-        self._call = call
-        self.begin(None)
-
-    def begin(self, output: Any) -> None:
-        self._output, self._seen, self.done = output, 0, False
-
-    def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
-        self._seen += 1
-        if self._seen - 1 != self._call:
-            return None
-        self.done = True
-        like = iter(tensors(output))
-
-        def fit(tensor: Tensor) -> Tensor:
-            wanted = next(like)
-            return tensor.to(wanted.dtype).clone()
-
-        return map_tensors(fit, self._output)
+def scored(session: Session, target: int, way: Way, part: Tensor, owners: Owners) -> Tensor:
+    """Scores of rows run one way."""
+    return session.bound[target](run_again(session, way, part, owners), owners.index)
 
 
-def _collect(session: Session, target: int, rows: Rows, chunk: Any) -> Tensor:
-    size = session.batch_size or _ROWS_PER_FORWARD
-    planned = -(-len(rows) // size)
-    _afford(session, planned, f"{len(rows)} rows take {planned} forwards of {size} rows")
-    found = list(_chunks(session, target, rows, chunk, size))
-    return torch.cat(found) if found else session.score(target)[:0]
+def _constant(model: nn.Module) -> nn.Module:
+    """A twin of every module, with the parameters as constants that share their memory."""
+    shadow = Shadow(model, list(model.modules()))
+    for module in model.modules():
+        _freeze(shadow.of(module))
+    return shadow.root
 
 
-def _afford(session: Session, planned: int, what: str) -> None:
-    done = session.tally.forwards
-    if session.budget is not None and done + planned > session.budget:
-        raise BudgetError(
-            f"{what}, with {done} done already, but budget={session.budget}; raise it, raise "
-            "batch_size, or choose a cheaper method (see `camkit methods`)"
-        )
-
-
-def _chunks(session: Session, target: int, rows: Rows, chunk: Any, size: int) -> Iterator[Tensor]:
-    bound, owners = session.bound[target], rows.owner.to(session.image.device)
-    with torch.inference_mode(False), torch.no_grad():
-        for start in range(0, len(rows), size):
-            part = slice(start, min(start + size, len(rows)))
-            with session.autocast():
-                output = chunk(rows[part], owners[part])
-            session.tally.forwards += 1
-            selected = select(map_tensors(exact, output), session.selector)
-            yield bound(selected, owners[part])
+def _freeze(twin: nn.Module) -> None:
+    state = twin.__dict__
+    state["_parameters"] = {
+        name: None if value is None else value.detach()
+        for name, value in state["_parameters"].items()
+    }
+    if isinstance(twin, nn.RNNBase):
+        state["_flat_weights"] = [getattr(twin, name) for name in twin._flat_weights_names]
 
 
 def recapture(session: Session, inputs: Tensor) -> Session:
@@ -128,7 +123,7 @@ def recapture(session: Session, inputs: Tensor) -> Session:
             f"at(...) got {list(inputs.shape)} for a batch of {list(session.image.shape)}: the "
             "bound targets belong to these images, so batch and size must stay the same"
         )
-    _afford(session, 1, "one more capture takes 1 forward")
+    afford(session, 1, "one more capture takes 1 forward")
     with session.autocast():
         again = Session(
             session.model,
@@ -140,6 +135,7 @@ def recapture(session: Session, inputs: Tensor) -> Session:
             reshapes=session.reshapes,
             batch_size=session.batch_size,
             budget=session.budget,
+            precision=session.precision,
             tally=session.tally,
         )
     again.adopt(session.bound)

@@ -29,6 +29,7 @@ from camkit_core.inputs import ModelInputs, check_batch, diagnose
 from camkit_core.layers import Layer
 from camkit_core.shadow import Shadow, original
 from camkit_core.switches import eager, math_attention
+from camkit_core.trace import Place, Trace
 from camkit_core.tree import floating, map_tensors, tensors
 
 _ACTIVE: ContextVar[object] = ContextVar("camkit_active_recorder", default=None)
@@ -43,6 +44,8 @@ class Plan:
     input_gradients: bool = False  # the graph starts at the image
     double_backward: bool = False  # kernels without a second derivative are avoided
     head: bool = False  # calls of linear layers are noted
+    tail: bool = False  # what a run from a layer on needs is kept
+    copied: tuple[Place, ...] = ()  # calls whose output is copied for it at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class Pass:
     notes: list[str] = field(default_factory=list)
     forwards: int = 1
     stored: bool = False  # a captured output is held by something else and may be used again
+    traces: dict[str, Trace] = field(default_factory=dict)  # layer name -> what came before it
 
 
 def run(model: nn.Module, inputs: ModelInputs, plan: Plan, *, keep_grad: bool = False) -> Pass:
@@ -96,7 +100,16 @@ def run(model: nn.Module, inputs: ModelInputs, plan: Plan, *, keep_grad: bool = 
     if suspect:
         done += 1
         _check_same(model, inputs, output, suspect)
-    return Pass(output, image, recorder.kept, recorder.linear, notes, done, recorder.stored)
+    return Pass(
+        output,
+        image,
+        recorder.kept,
+        recorder.linear,
+        notes,
+        done,
+        recorder.stored,
+        {trace.layer.name: trace for trace in recorder.traces},
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +139,7 @@ class _Recorder:
         self.how = how
         self.kept: dict[str, Any] = {}
         self.linear: list[LinearCall] = []
+        self.traces: list[Trace] = []
         self.interrupted = False
         self.stored = False
         self._calls: Counter[str] = Counter()
@@ -160,7 +174,8 @@ class _Recorder:
                 for name, module in model.named_modules()
                 if is_linear(module)
             ]
-        return handles
+        active = partial(is_active, self)
+        return handles + [one for trace in self.traces for one in trace.attach(find, active)]
 
     def check(self) -> None:
         """Refuse layers that never ran, or whose call is not settled."""
@@ -310,6 +325,10 @@ def _on_shadow(model: nn.Module, inputs: ModelInputs, recorder: _Recorder) -> tu
     wanted = [layer.module for layer in recorder.plan.layers]
     if recorder.plan.head:
         wanted += [module for module in model.modules() if is_linear(module)]
+    if recorder.plan.tail:
+        copied = frozenset(recorder.plan.copied)
+        recorder.traces = [Trace.of(model, layer, copied) for layer in recorder.plan.layers]
+        wanted += [module for trace in recorder.traces for module in trace.family.values()]
     shadow = Shadow(model, wanted)
     with _hooked(recorder, shadow.of, model), training_guard(shadow):
         return _call(shadow.root, inputs, recorder)
@@ -317,6 +336,7 @@ def _on_shadow(model: nn.Module, inputs: ModelInputs, recorder: _Recorder) -> tu
 
 def _on_model(model: nn.Module, inputs: ModelInputs, recorder: _Recorder) -> tuple[Any, Tensor]:
     """Hooks on the model itself, heard by this call only, and gone afterwards."""
+    recorder.traces = []
     if any(original(module).training for module in model.modules()):
         raise CaptureError(
             f"layer {recorder.plan.layers[0].path!r} or another is reached past the module tree, "

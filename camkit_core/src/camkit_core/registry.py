@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
+import sys
 import time
 from collections.abc import Collection, Iterable, Sequence
 from functools import cache
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from camkit_core.discovery import (
     IncompatibleError,
     Source,
+    admit,
     checked_entries,
     contradictions,
     installed,
@@ -40,7 +42,10 @@ if TYPE_CHECKING:
 
     from camkit_core.protocols import LoadedModel, Reshape, Target, Writer
 
-_NO_FAMILIES = 'none is installed that loads models: "camkit[tasks]" has torchvision: and file.py:'
+_HEAVY = ("torch", "numpy")
+"""Slow to import; a plugin that loads one of them while it is discovered is reported as heavy."""
+
+_NO_FAMILIES = "nothing is installed that loads torchvision: or file.py:"
 
 
 def parse_spec(spec: str) -> tuple[str, dict[str, str]]:
@@ -128,6 +133,11 @@ class Registry:
         }
         return tuple(unique[key] for key in sorted(unique))
 
+    def names(self, kind: str) -> frozenset[str]:
+        """Names and aliases that are taken: offered now, or by a package of camkit's own."""
+        offered = {name for entry_kind, name in self._entries if entry_kind == kind}
+        return frozenset(offered | KNOWN.get(kind, {}).keys())
+
     def has(self, kind: str, name: str) -> bool:
         """Whether `find` would succeed."""
         return len(self._offers(kind, name)) == 1
@@ -161,6 +171,12 @@ class Registry:
             self._resolved[key] = self._load(entry)
         return self._resolved[key]
 
+    def missing(self, kind: str, name: str) -> str:
+        """What to install for a name that nobody offers, and which plugins failed; else empty."""
+        extra = None if self._offers(kind, name) else KNOWN.get(kind, {}).get(name)
+        hint = f'; {name} comes with pip install "camkit[{extra}]"' if extra else ""
+        return f"{hint}{self._quoted_problems()}"
+
     def writer_for(self, suffix: str) -> Writer:
         """The writer of files with that suffix.
 
@@ -175,6 +191,7 @@ class Registry:
         hint = f"known: {', '.join(known)}" if known else 'install "camkit[render]"'
         raise UnknownNameError(
             f"nothing installed writes {suffix or 'files without suffix'!r}; {hint}"
+            f"{self._quoted_problems()}"
         )
 
     # -- behaviour hooks, typed --------------------------------------------------------------
@@ -189,8 +206,11 @@ class Registry:
         if model is None:
             families = [f"`{entry.summary}`" for entry in self.entries("model family")]
             known = "expected " + " or ".join(families) if families else _NO_FAMILIES
+            family = spec.partition(":")[0]
+            family = family if family in KNOWN["model family"] else "file"
             raise ModelError(
-                f"no plugin understands the model {spec!r}; {known}{self._quoted_problems()}"
+                f"no plugin understands the model {spec!r}; {known}"
+                f"{self.missing('model family', family)}"
             )
         return model
 
@@ -223,6 +243,7 @@ class Registry:
     def _register(self, source: Source) -> None:
         status, message, started = "ok", "", time.perf_counter()
         entries: tuple[Entry, ...] = ()
+        light = [name for name in _HEAVY if name not in sys.modules]
         if source.distribution in self._block or (
             self._allow is not None and source.distribution not in self._allow
         ):
@@ -231,12 +252,13 @@ class Registry:
             try:
                 plugin = source.load()
                 entries = checked_entries(plugin, source)
-                self._manager.register(plugin, name=f"{source.distribution}/{source.name}")
+                admit(self._manager, plugin, source)
             except (Exception, SystemExit) as error:
                 status = "incompatible" if isinstance(error, IncompatibleError) else "broken"
                 entries, message = (), f"{type(error).__name__}: {error}"
                 self._problem(source, message, error)
-        self._note(source, status, entries, message, started)
+        heavy = tuple(name for name in light if name in sys.modules)
+        self._note(source, status, entries, message, started, heavy)
         for entry in entries:
             if entry.kind not in KINDS:
                 self._problem(source, f"entry {entry.name!r}: unknown kind {entry.kind!r}, ignored")
@@ -251,6 +273,7 @@ class Registry:
         entries: tuple[Entry, ...],
         message: str,
         started: float,
+        heavy: tuple[str, ...],
     ) -> None:
         state: Status = status  # type: ignore[assignment]
         module = source.value if isinstance(source.value, str) else source.value.__name__
@@ -262,6 +285,7 @@ class Registry:
                 module=module,
                 status=state,
                 import_ms=1000 * (time.perf_counter() - started),
+                heavy=heavy,
                 entries=entries,
                 problem=message,
             )
@@ -289,13 +313,9 @@ class Registry:
         return offers
 
     def _unknown(self, kind: str, name: str) -> str:
-        extra = KNOWN.get(kind, {}).get(name)
-        if extra:
-            hint = f'; it comes with pip install "camkit[{extra}]"'
-        else:
-            names = [known for entry_kind, known in self._entries if entry_kind == kind]
-            hint = near(name, [*names, *KNOWN.get(kind, {})])
-        return f"no {kind} is called {name!r}{hint}{self._quoted_problems()}"
+        known = name in KNOWN.get(kind, {})
+        hint = "" if known else near(name, sorted(self.names(kind)))
+        return f"no {kind} is called {name!r}{hint}{self.missing(kind, name)}"
 
     def _quoted_problems(self) -> str:
         if not self._problems:

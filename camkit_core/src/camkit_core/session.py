@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -19,7 +19,9 @@ from camkit_core.outputs import Selector, select
 from camkit_core.protocols import BoundTarget, Reshape, Target
 from camkit_core.record import LinearCall, Pass, Plan, run
 from camkit_core.registry import Registry
+from camkit_core.remember import recall
 from camkit_core.reshapes import find_reshape
+from camkit_core.trace import Place
 from camkit_core.tree import exact, floating, map_tensors
 
 _DERIVATIVES = Need.GRADIENTS | Need.SECOND_ORDER
@@ -48,9 +50,11 @@ class Session:
         selector: Selector | None = None,
         reshape: Reshape | None = None,
         reshapes: Mapping[str, Reshape] | None = None,
-        batch_size: int | None = None,
+        batch_size: int | str | None = None,
         budget: int | None = None,
+        precision: str = "exact",
         tally: Tally | None = None,
+        progress: Callable[[float], None] | None = None,
     ) -> None:
         """Run the model once and read every captured layer."""
         self.model = model
@@ -60,6 +64,11 @@ class Session:
         self.registry = registry
         self.batch_size = batch_size
         self.budget = budget
+        self.precision = precision
+        self.progress = progress
+        self.notes: list[str] = []
+        # What further runs found out or built, for as long as the call lasts.
+        self.memo: dict[Hashable, Any] = {}
         self.selector = selector
         self.plan = Plan(
             layers=self.layers,
@@ -67,6 +76,8 @@ class Session:
             input_gradients=Need.INPUT_GRADIENTS in needs,
             double_backward=Need.SECOND_ORDER in needs,
             head=Need.HEAD in needs,
+            tail=Need.TAIL in needs,
+            copied=_copied(model, layers) if Need.TAIL in needs else (),
         )
         # Row i of the clean output belongs to image i.
         self.owner = torch.arange(len(inputs.image), device=inputs.image.device)
@@ -83,11 +94,12 @@ class Session:
 
     def _run(self, *, keep_grad: bool) -> None:
         self.done: Pass = run(self.model, self.inputs, self.plan, keep_grad=keep_grad)
-        self.tally.forwards += self.done.forwards
+        self.tally.whole(self.done.forwards, self.done.forwards)
         self._leaves = [t for layer in self.layers for t in floating(self.done.kept[layer.name])]
         if self.plan.input_gradients:
             self._leaves.append(self.done.image)
         self._activations: dict[str, Tensor] = {}
+        self._released: dict[tuple[int, str], Tensor] = {}
         self._scores: dict[int, Tensor] = {}
         # In float32 or better; may carry the graph.
         with self.arithmetic(grad=True):
@@ -112,9 +124,18 @@ class Session:
         """Calls of linear layers during the pass, if the head was asked for."""
         return self.done.linear
 
+    def layer(self, name: str) -> Layer:
+        """A captured layer by name."""
+        return next(layer for layer in self.layers if layer.name == name)
+
+    def note(self, text: str) -> None:
+        """Say something in the provenance, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
     def run_plain(self, inputs: Any) -> Any:
         """Output for other inputs: eval mode, no gradients (what targets bind with)."""
-        self.tally.forwards += 1
+        self.tally.whole()
         whole = inputs if isinstance(inputs, ModelInputs) else ModelInputs.of(inputs)
         with self.autocast():
             return select(run(self.model, whole, Plan()).output, self.selector)
@@ -228,8 +249,24 @@ class Session:
 
     def gradients(self, target: int, layer: str) -> Tensor:
         """Gradient of the score at a layer, `[N, C, *S]`, detached, float32 or better."""
+        if (target, layer) in self._released:
+            return self._released[target, layer]
         found = self._at_layer(target, layer)
         return exact(self._spatial(layer, map_tensors(Tensor.detach, found)))
+
+    def keep(self, target: int, layer: str) -> None:
+        """Compute a gradient that is asked for after the graph is gone."""
+        found = self.gradients(target, layer)
+        self._released[target, layer] = found
+
+    def release(self) -> None:
+        """Drop the graph."""
+        self.done.output = map_tensors(Tensor.detach, self.done.output)
+        self.explained = map_tensors(Tensor.detach, self.explained)
+        for name, kept in self.done.kept.items():
+            self.done.kept[name] = map_tensors(Tensor.detach, kept)
+        self._leaves = [tensor.detach() for tensor in self._leaves]
+        self.adopt(self.bound)
 
     def input_gradients(self, target: int) -> Tensor:
         """Gradient of the score at the image, `[N, C, *S]`."""
@@ -299,6 +336,12 @@ def _current_autocast(device: str) -> Callable[[], torch.autocast]:
     """The caller's autocast, for passes made while arithmetic has it switched off."""
     enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
     return partial(torch.autocast, device, dtype=dtype, enabled=enabled)
+
+
+def _copied(model: nn.Module, layers: Sequence[Layer]) -> tuple[Place, ...]:
+    """Calls before the layers that are known to be written to later."""
+    known = (recall(model, ("copied", layer.name)) or () for layer in layers)
+    return tuple(place for places in known for place in places)
 
 
 def _refill(like: Any, values: Sequence[Tensor | None]) -> Any:

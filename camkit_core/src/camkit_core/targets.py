@@ -268,12 +268,13 @@ def _by_word(word: str, output: Any, registry: Registry, class_names: Sequence[s
     known = registry.target_for(word, output)
     if known is not None:
         return known
+    missing = registry.missing("target", word.partition(":")[0])
     if not class_names:
         raise TargetError(
             f"target={word!r}: this model's class names are not known; pass a class index, or a "
-            "model loaded with camkit.load_model(...)"
+            f"model loaded with camkit.load_model(...){missing}"
         )
-    raise TargetError(f"no class is called {word!r}{_near_class(word, class_names)}")
+    raise TargetError(f"no class is called {word!r}{_near_class(word, class_names)}{missing}")
 
 
 def _near_class(word: str, class_names: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ def tensors(tree: Any) -> list[Tensor]:
     """All tensors of a container, depth first."""
     if isinstance(tree, Tensor):
         return [tree]
-    return [tensor for child in _children(tree) for tensor in tensors(child)]
+    return [tensor for child in children(tree) or () for tensor in tensors(child)]
 
 
 def floating(tree: Any) -> list[Tensor]:
@@ -89,11 +89,12 @@ def describe(tree: Any) -> str:
     return type(tree).__name__
 
 
-def _children(tree: Any) -> list[Any]:
+def children(tree: Any) -> list[Any] | None:
+    """What a container holds; None for anything else."""
     if isinstance(tree, Mapping):
         return list(tree.values())
     if isinstance(tree, (tuple, list)):
         return list(tree)
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         return [getattr(tree, field.name) for field in dataclasses.fields(tree)]
-    return []
+    return None

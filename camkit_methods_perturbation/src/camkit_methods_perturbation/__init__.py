@@ -1,5 +1,3 @@
-"""Explanation methods that run the model again: masked inputs, changed activations."""
-
-from __future__ import annotations
+"""Methods that run the model again: on masked images, or from a layer on with changed outputs."""
 
 __version__ = "0.1.0"

@@ -21,7 +21,7 @@ OWN = {
     "compare": "The same, as one side-by-side picture per photo.",
     "layers": "List a model's layers and which of them can be explained.",
     "methods": "List the explanation methods, or show one method's card.",
-    "plugins": "List the installed plugins and their problems.",
+    "plugins": "List the installed plugins and their problems; check one, or start a new one.",
     "cite": "Print BibTeX entries for methods.",
     "doctor": "Versions, devices and plugin problems, for bug reports.",
 }
@@ -29,7 +29,8 @@ OWN = {
 
 EXAMPLES = {
     "explain": """Examples:
-  camkit explain cat.jpg --model torchvision:resnet50@none
+  camkit explain duo:7 --model demo:cnn -t "green cross"
+  camkit explain cat.jpg --model torchvision:resnet50@weights.pth
   camkit explain *.jpg --model net.py:build -m gradcam,layercam -t top3 -o out
   camkit explain cat.jpg --model torchvision:vit_b_16@weights.pth -t tabby""",
     "compare": """Example:
@@ -45,7 +46,8 @@ EXAMPLES = {
 
 _HELP = """Explain what a vision model looked at.
 
-Start with: camkit explain photo.jpg --model torchvision:resnet50@none
+Start with: camkit demo
+Then: camkit explain photo.jpg --model torchvision:resnet50@weights.pth
 """
 
 
@@ -71,8 +73,8 @@ def build() -> App:
         version_flags="--version",
     )
     for place, (name, summary) in enumerate(OWN.items()):
-        path, epilogue = f"camkit.cli.{name}:{name}", EXAMPLES.get(name)
-        app.command(path, name=name, help=summary, sort_key=place, help_epilogue=epilogue)
+        own = {"help_epilogue": EXAMPLES[name]} if name in EXAMPLES else {}
+        app.command(f"camkit.cli.{name}:{name}", name=name, help=summary, sort_key=place, **own)
     for name, entry in _plugin_commands().items():
         app.command(entry.ref, name=name, help=entry.summary, group="Commands of plugins")
     return app

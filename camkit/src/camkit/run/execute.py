@@ -150,9 +150,7 @@ class _Run:
 
     def _record(self, explained: _Explained) -> None:
         output = next(iter(explained.comparison.values())).output
-        said = predictions(
-            output, self.loaded.class_names, multi_label=self.loaded.multi_label
-        )
+        said = predictions(output, self.loaded.class_names, multi_label=self.loaded.multi_label)
         for place, photo in enumerate(explained.photos):
             ones = {key: one[place] for key, one in explained.comparison.items()}
             files = self.artist.draw(photo, ones)

@@ -44,8 +44,8 @@ class Meter:
         if self._bar:
             self._bar.stop()
 
-    def maps(self, done: int, total: int, photos: int) -> None:
-        """`done` of `total` maps of a batch of `photos` are finished."""
+    def maps(self, done: float, total: int, photos: int) -> None:
+        """`done` of `total` maps of a batch of `photos` are finished; a map may be half done."""
         self._part = photos * done / total
         self._show()
 
@@ -66,7 +66,11 @@ class Meter:
     def _line(self, position: float) -> str:
         rate = position / (time.monotonic() - self._started)
         left = (self._total - position) / rate if rate else float("inf")
-        return f"{self._done} of {self._total} photos, {rate:.2g} photos/s, about {left:.0f} s left"
+        part = f" and {100 * self._part:.0f} %" if 0 < self._part < 1 else ""
+        return (
+            f"{self._done} of {self._total} photos{part}, {rate:.2g} photos/s, "
+            f"about {left:.0f} s left"
+        )
 
 
 def _bar() -> Progress:
@@ -76,6 +80,7 @@ def _bar() -> Progress:
         Progress,
         ProgressColumn,
         Task,
+        TaskProgressColumn,
         TextColumn,
         TimeRemainingColumn,
     )
@@ -89,5 +94,6 @@ def _bar() -> Progress:
             speed = task.finished_speed or task.speed
             return Text(f"{speed:.2g}/s" if speed else "")
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate())
+    percent = TaskProgressColumn()  # one photo may take minutes
+    columns = (TextColumn("{task.description}"), BarColumn(), percent, MofNCompleteColumn(), Rate())
     return Progress(*columns, TimeRemainingColumn(), console=stderr(), transient=True)

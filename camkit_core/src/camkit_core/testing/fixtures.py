@@ -17,6 +17,7 @@ WORDS: dict[str, Need] = {
     "hvp": Need.SECOND_ORDER,
     "head": Need.HEAD,
     "tail": Need.TAIL,
+    "affine": Need.TAIL,
     "input_gradients": Need.INPUT_GRADIENTS,
     "scores": Need.SCORES,
     "at": Need.RECAPTURE,

@@ -1,13 +1,16 @@
-"""`camkit plugins`: who brings what, and what is broken."""
+"""`camkit plugins list`: who brings what, and what is broken."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from cyclopts import Parameter
+
+from camkit.cli.errors import Usage
 from camkit.cli.listing import warn_of_problems
 from camkit.cli.terminal import Talk, cell, columns
-from camkit_core import PluginInfo, default_registry
+from camkit_core import PluginInfo, default_registry, near
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -16,7 +19,18 @@ _TALK = Talk()
 _STYLE = {"ok": "green", "blocked": "yellow", "broken": "bold red", "incompatible": "bold red"}
 
 
-def plugins(*, talk: Talk = _TALK) -> int:
+def list_or_usage(
+    *words: Annotated[str, Parameter(show=False)],
+    talk: Talk = _TALK,
+) -> int:
+    """List the installed plugins; check one, or start a new one."""
+    if words:
+        hint = near(words[0], ["list", "check", "new"]) or "; there are list, check and new"
+        raise Usage(f"camkit plugins has no command {words[0]!r}{hint}")
+    return list_plugins(talk=talk)
+
+
+def list_plugins(*, talk: Talk = _TALK) -> int:
     """List the installed plugins: distribution, version, status, what they offer, import time."""
     talk = talk.listing()
     registry = default_registry()
@@ -25,8 +39,19 @@ def plugins(*, talk: Talk = _TALK) -> int:
     talk.show(_table(registry.plugins))
     if not registry.plugins:
         talk.warn('no plugin is installed; pip install "camkit[all]" brings the first-party ones')
+    for plugin in registry.plugins:
+        if plugin.heavy:
+            talk.warn(f"plugin {_slow(plugin)}")
     warn_of_problems(talk, registry)
     return 0
+
+
+def _slow(plugin: PluginInfo) -> str:
+    return (
+        f"{plugin.distribution} {plugin.version} ({plugin.entry_point}) imports "
+        f"{' and '.join(plugin.heavy)} to be listed: every camkit command waits "
+        f"{plugin.import_ms:.0f} ms for it; a module of entries with lazy refs would not"
+    )
 
 
 def _record(plugin: PluginInfo) -> dict[str, Any]:
@@ -37,6 +62,7 @@ def _record(plugin: PluginInfo) -> dict[str, Any]:
         "entry_point": plugin.entry_point,
         "module": plugin.module,
         "import_ms": round(plugin.import_ms, 1),
+        "imports": plugin.heavy,
         "entries": [{"kind": entry.kind, "name": entry.name} for entry in plugin.entries],
         "problem": plugin.problem,
     }

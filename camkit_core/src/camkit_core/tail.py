@@ -1,0 +1,146 @@
+"""Two ways to run a model with a layer's output exchanged: from the layer on, or all of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from camkit_core.errors import CaptureError
+from camkit_core.layers import Layer
+from camkit_core.owners import Owners
+from camkit_core.session import Session
+from camkit_core.shadow import Shadow
+from camkit_core.trace import Trace
+from camkit_core.tree import map_tensors, tensors
+
+_OWN = "_camkit_replay"
+
+
+class Whole:
+    """Runs the whole model on the owner's image and exchanges the layer's output.
+
+    Right for any skip connection around the layer, and as dear as a forward.
+    """
+
+    def __init__(self, session: Session, layer: Layer) -> None:
+        """Hook the layer on a shadow of its own."""
+        self._session, self._layer = session, layer
+        self._shadow = Shadow(session.model, [layer.module])
+        self._shadow.of(layer.module).register_forward_hook(self._exchange)
+
+    def __call__(self, part: Tensor, owners: Owners) -> Any:
+        """Output for rows `[M, C, *S]` of the layer."""
+        self._output = replacement(self._session, self._layer, part, owners, clone=True)
+        self._seen, self._done = 0, False
+        inputs = owners.inputs(self._session.inputs.usable(), copy=True)
+        output = inputs.call(self._shadow.root)
+        if not self._done:
+            raise CaptureError(f"layer {self._layer.name!r} did not run on the copy of the model")
+        return output
+
+    def _exchange(self, module: nn.Module, args: Any, output: Any) -> Any:
+        self._seen += 1
+        if self._seen - 1 != (self._layer.call or 0):
+            return None
+        self._done = True
+        return self._output
+
+
+class Replay:
+    """Runs what comes after a layer: calls that finished before it return what they returned.
+
+    Code outside of modules runs again; it sees the recorded values, repeated for every row.
+    """
+
+    def __init__(self, session: Session, trace: Trace, *, copy: bool, clone: bool) -> None:
+        """A shadow whose family answers from the trace.
+
+        Args:
+            session: the clean pass.
+            trace: what it left behind for this layer.
+            copy: recorded values get memory of their own for every row.
+            clone: so do the rows, because code behind the layer writes into them.
+        """
+        self._session, self._trace, self._copy, self._clone = session, trace, copy, clone
+        self._shadow = Shadow(session.model, list(trace.family.values()))
+        for name, module in trace.family.items():
+            twin = self._shadow.of(module)
+            twin.__dict__[_OWN] = (self, name)
+            twin.__class__ = _answering(type(twin))  # type: ignore[arg-type]  # classes hash by identity
+
+    def __call__(self, part: Tensor, owners: Owners) -> Any:
+        """Output for rows `[M, C, *S]` of the layer."""
+        layer = self._trace.layer
+        self._rows = replacement(self._session, layer, part, owners, clone=self._clone)
+        self._owners, self._done, self._depth = owners, False, 0
+        self._counts: Counter[str] = Counter()
+        output = owners.inputs(self._session.inputs.usable(), copy=self._copy).call(
+            self._shadow.root
+        )
+        if not self._done:
+            raise CaptureError(f"layer {layer.name!r} did not run when its part was run alone")
+        self._rows = None
+        return output
+
+    def answer(self, name: str, call: Callable[[], Any]) -> Any:
+        """What a call of a member of the family returns."""
+        if self._depth:
+            return call()
+        number = self._counts[name]
+        self._counts[name] += 1
+        if name == self._trace.layer.path and number == self._trace.index:
+            self._done = True
+            return self._rows
+        calls = self._trace.calls.get(name, ())
+        known = calls[number] if number < len(calls) else None
+        if known is not None:
+            own = self._copy or (name, number) in self._trace.copied
+            return self._owners.spread(known.output, copy=own)
+        self._depth += 1
+        try:
+            return call()
+        finally:
+            self._depth -= 1
+
+
+@cache
+def _answering(kind: type[nn.Module]) -> type[nn.Module]:
+    """The same class, whose instances ask their replay before they run."""
+
+    def __call__(self: nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
+        replay, name = self.__dict__[_OWN]
+        return replay.answer(name, lambda: kind.__call__(self, *args, **kwargs))
+
+    return type(kind.__name__, (kind,), {"__call__": __call__, "__module__": kind.__module__})
+
+
+def replacement(
+    session: Session, layer: Layer, part: Tensor, owners: Owners, *, clone: bool
+) -> Any:
+    """Rows `[M, C, *S]` in the layer's own layout and precision."""
+    kept = map_tensors(Tensor.detach, session.done.kept[layer.name])
+    made = session.reshapes[layer.name].from_spatial(part, owners.spread(kept))
+    like = iter(tensors(kept))
+
+    def fit(tensor: Tensor) -> Tensor:
+        fitting = tensor.to(next(like).dtype)
+        return fitting.clone() if clone else fitting
+
+    return map_tensors(fit, made)
+
+
+def written(tree: Any) -> list[tuple[Tensor, int]]:
+    """Tensors with their versions, to see later whether they were written to."""
+    return [(t, t._version) for t in tensors(tree) if not t.is_inference()]
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on any device."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
