@@ -23,7 +23,7 @@ SPECS = {
     "channelshapley": "channelshapley",
 }
 SUPERPIXELS = {
-    "lime": "lime:samples=60,superpixels=6,compactness=1000",
+    "lime": "lime:samples=60,superpixels=12,compactness=1000",
     "kernelshap": "kernelshap:samples=80,superpixels=6,compactness=1000",
 }
 EVERYTHING = {**SPECS, **SUPERPIXELS}
