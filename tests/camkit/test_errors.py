@@ -265,6 +265,8 @@ def test_an_interruption_is_exit_code_130_and_keeps_what_was_finished(net: str, 
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # A job in the background of a script inherits that interruptions are ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     partial = Path("camkit_out/results.jsonl.part")
     deadline = time.monotonic() + 120

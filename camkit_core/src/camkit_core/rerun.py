@@ -73,9 +73,11 @@ def _number(amount: float) -> str:
 
 
 def _cheaper(session: Session) -> str:
-    """Names of methods that run the model once."""
+    """Names of methods that run the model once and tell classes apart."""
     found = [
-        entry.name for entry in session.registry.entries("method") if entry.runs.startswith("1F")
+        entry.name
+        for entry in session.registry.entries("method")
+        if entry.class_discriminative and entry.runs in ("1F", "1F + 1B")
     ]
     return f", e.g. {', '.join(found[:3])}" if found else " (see `camkit methods`)"
 

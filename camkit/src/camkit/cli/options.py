@@ -50,6 +50,12 @@ class ExplainOptions:
     batch_size: Annotated[int, Parameter(group=_RUN, validator=Number(gte=1))] = 8
     """Photos per model call."""
 
+    budget: Annotated[int | None, Parameter(group=_RUN, validator=Number(gte=1))] = None
+    """Most forward passes for a batch of photos; what would take more is refused beforehand."""
+
+    precision: Annotated[Literal["exact", "fast"], Parameter(group=_RUN)] = "exact"
+    """fast: half precision for methods that mask the photo; how well it agrees is reported."""
+
     seed: Annotated[int, Parameter(group=_RUN, validator=Number(gte=0))] = 0
     """Seed of random weights and random methods."""
 

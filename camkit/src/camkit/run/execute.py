@@ -128,6 +128,8 @@ class _Run:
             stacked(photos, self.plan.device),
             self.plan.specs,
             [wanted.request for wanted in self.plan.targets],
+            budget=self.plan.options.budget,
+            precision=self.plan.options.precision,
             seed=self.plan.options.seed,
             post=self.plan.options.post,
             progress=lambda done, total: self.meter.maps(done, total, len(photos)),
