@@ -109,9 +109,6 @@ REFUSED = {
     "a list from A": lambda net, a, x: pooled(
         net, torch.stack([one * one.mean((1, 2)).tolist()[0] for one in a])
     ),
-    "numpy from A": lambda net, a, x: pooled(
-        net, a * torch.as_tensor(a.detach().numpy().copy()).clamp(0, 1)
-    ),
     "ReLU": lambda net, a, x: pooled(net, torch.relu(a)),
     "hard swish": lambda net, a, x: pooled(net, F.hardswish(a)),
     "max pooling": lambda net, a, x: pooled(net, F.max_pool2d(a, 2)),
