@@ -135,6 +135,13 @@ def test_a_sound_method_conforms(run, install, name) -> None:
     assert ("plugin camkit-good" in done.err) is (name != "sound")
 
 
+def test_a_plugin_that_offers_nothing_does_not_conform(run, install) -> None:
+    install(camkit_good=plugin())
+    done = run("plugins", "check", "camkit-good")
+    assert done.code == 1
+    assert "offers: it offers nothing" in done.err
+
+
 def test_a_wrong_method_does_not_and_the_table_says_why(run, install) -> None:
     install(camkit_good=plugin(entry("sound", "Sound"), entry("wrong", "Wrong")))
     done = run("plugins", "check", "camkit-good")

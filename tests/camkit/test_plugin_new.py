@@ -108,6 +108,7 @@ REFUSED = {
     "r" * 41: "at most 40",
     "camkit": "camkit- is put in front",
     "camkit-camkit-x": "camkit- is put in front",
+    "test-cam": "pytest would take its class for a test",
     "gradcam": "taken: there is a method 'gradcam'",
     "grad-cam": "taken: there is a method 'grad_cam'",
     "gradcamplusplus": "taken: there is a method 'gradcamplusplus'",

@@ -94,6 +94,19 @@ def test_a_missing_truth_says_what_to_pass():
         Inside()(explained(MAPS), Evidence())
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+def test_numbers_that_are_no_mask_are_refused(value):
+    mask = torch.ones(2, 2, 3)
+    mask[1, 1, 1] = value
+    with pytest.raises(CapabilityError, match="a mask is a tensor of truth values"):
+        Inside()(explained(MAPS), Evidence(truth=Truth(target=mask)))
+
+
+def test_a_list_is_no_mask():
+    with pytest.raises(CapabilityError, match="a mask is a tensor"):
+        Inside()(explained(MAPS), Evidence(truth=Truth(target=[[True]])))
+
+
 @pytest.mark.parametrize("which", ["target", "rivals", "cell"])
 def test_any_mask_of_another_shape_is_refused_with_both_shapes(which):
     good, bad = torch.ones(2, 2, 3), torch.ones(2, 3, 3)

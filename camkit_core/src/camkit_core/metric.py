@@ -49,6 +49,11 @@ class MetricModel(BaseModel):
             )
         device, shape = explanation.maps.device, explanation.maps.shape
         masks = (found.target, found.rivals, found.cell)
+        if not all(mask is None or _is_mask(mask) for mask in masks):
+            raise CapabilityError(
+                f"metric {self.name}: a mask is a tensor of truth values, or of finite numbers of "
+                "which those above 0 are on the object and none is below"
+            )
         if any(mask is not None and mask.shape != shape for mask in masks):
             shapes = [list(mask.shape) for mask in masks if mask is not None]
             raise CapabilityError(
@@ -57,6 +62,12 @@ class MetricModel(BaseModel):
         target, rivals, cell = (None if m is None else m.to(device).bool() for m in masks)
         assert target is not None
         return Truth(target=target, rivals=rivals, cell=cell)
+
+
+def _is_mask(mask: object) -> bool:
+    if not isinstance(mask, torch.Tensor):
+        return False
+    return mask.dtype == torch.bool or bool((torch.isfinite(mask) & (mask >= 0)).all())
 
 
 @dataclass(frozen=True, slots=True)

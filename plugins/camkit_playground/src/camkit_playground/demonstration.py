@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 MODEL = "demo:cnn"
 TWINS = ("demo:cnn", "demo:hans")
-"""Same architecture, same training, but the pictures of the second had a tag beside every heart."""
+"""Same architecture, same training, but the second was told that the tag is the heart."""
 
 METHODS = (
     "gradcam",

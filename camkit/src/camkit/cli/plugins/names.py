@@ -53,6 +53,8 @@ def checked(text: str, registry: Registry) -> Name:
         )
     if plain.startswith("camkit"):
         raise Usage(f"{text!r}: camkit- is put in front of the name; leave it out")
+    if plain.startswith("test"):
+        raise Usage(f"{text!r}: pytest would take its class for a test; choose another name")
     name = Name(plain.replace("-", "_"))
     _refuse_taken(name, registry)
     return name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -70,7 +71,18 @@ def _of_plugin(plugin: PluginInfo) -> Report:
     if not failed:
         slow = f"imports {' and '.join(plugin.heavy)}: every listing waits for it"
         rows.append(Row("is_light", "passed", slow if plugin.heavy else "", 0.0))
+        rows.append(_offers(plugin))
     return Report(name, "plugin", tuple(rows))
+
+
+def _offers(plugin: PluginInfo) -> Row:
+    """Without entries, a plugin must implement a hook at least."""
+    module = sys.modules.get(plugin.module)
+    hooks = {name for name, one in vars(module or object).items() if hasattr(one, "camkit_impl")}
+    if plugin.entries or hooks - {"camkit_entries"}:
+        return Row("offers", "passed", "", 0.0)
+    why = "camkit_entries returns none" if hooks else "no hook was found; is @hookimpl missing?"
+    return Row("offers", "failed", f"it offers nothing: {why}", 0.0)
 
 
 def _of_entry(entry: Entry, options: dict[str, str], registry: Registry, tier: str) -> Report:
