@@ -33,6 +33,7 @@ named checks. It needs nothing but camkit-core; networks, slow equations and dat
 ```python
 from camkit_core.testing import parametrize_checks
 
+
 @parametrize_checks([PowerCAM()], expected_failures={"flip": "its first cell stays dark"})
 def test_powercam(check):
     check()
