@@ -86,6 +86,24 @@ def test_two_hundred_calls_of_an_explainer_leave_nothing(kind):
     assert live() == before
 
 
+@pytest.mark.parametrize("call", CALLS)
+def test_no_memory_waits_for_the_garbage_collector(call):
+    net, x = Chain(), images()
+    CALLS[call](net, x)
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        CALLS[call](net, x)
+        gc.collect()
+        late = [thing for thing in gc.garbage if issubclass(type(thing), torch.Tensor)]
+    finally:
+        gc.set_debug(0)
+        gc.enable()
+        gc.garbage.clear()
+    assert not late, "a cycle of references keeps tensors of the call alive"
+
+
 class Boom(Exception):
     pass
 

@@ -119,14 +119,23 @@ def grown(cost, largest=1024):
 
 
 def test_the_size_doubles_while_that_pays_and_stays_where_it_was_best():
-    assert grown(lambda rows: 50 + rows)[0][:9] == [8, 16, 32, 64, 128, 256, 512, 1024, 1024]
+    tried, kept = grown(lambda rows: 90 + rows)
+    assert tried[:9] == [8, 8, 16, 32, 64, 128, 256, 512, 1024]
+    assert kept == [1024]
     tried, kept = grown(lambda rows: rows * (1 if rows == 16 else 2))
-    assert tried[:5] == [8, 16, 32, 64, 16]
+    assert tried[:8] == [8, 8, 16, 32, 32, 64, 64, 16]
     assert kept == [16]
     tried, kept = grown(lambda rows: rows)
-    assert tried[:4] == [8, 16, 32, 8]
-    assert grown(lambda rows: 50 + rows, largest=40)[0][:4] == [8, 16, 32, 32]
-    assert grown(lambda rows: 50 + rows, largest=3)[0][:2] == [3, 3]
+    assert tried[:7] == [8, 8, 16, 16, 32, 32, 8]
+    assert grown(lambda rows: 50 + rows, largest=40)[0][:5] == [8, 8, 16, 32, 32]
+    assert grown(lambda rows: 50 + rows, largest=3)[0][:3] == [3, 3, 3]
+
+
+def test_one_slow_chunk_decides_nothing():
+    late = iter([1.0, 1.0, 5.0])
+    tried, kept = grown(lambda rows: (50 + rows) * (next(late, 1.0)))
+    assert tried[:5] == [8, 8, 16, 16, 32]
+    assert kept[0] > 16
 
 
 def test_the_best_size_is_remembered_for_the_model():
@@ -178,7 +187,7 @@ def test_the_budget_is_checked_beforehand_and_names_cheaper_methods():
 
 def test_a_row_of_a_tail_costs_its_share_of_a_forward():
     _, _, found = ask(1000, "tail", batch_size=50)
-    assert found.provenance.tails == 2 + 20
+    assert found.provenance.tails == 2 + 5 + 20  # trials of the tail, of the layout, the rows
     with pytest.raises(BudgetError, match="takes 1"):
         ask(1000, "tail", budget=1)
     with pytest.raises(BudgetError, match=r"1,000 rows take \d+ forwards"):

@@ -12,7 +12,7 @@ from torch import Tensor
 from camkit_core.layers import Layer
 from camkit_core.linear import Affine, NoReading, RefusedError
 from camkit_core.owners import Owners
-from camkit_core.rerun import rounding, run_again
+from camkit_core.rerun import Way, rounding, run_again
 from camkit_core.session import Session
 from camkit_core.tail import Whole, out_of_memory
 from camkit_core.tree import exact
@@ -47,11 +47,15 @@ def _certify(session: Session, target: int, layer: Layer) -> Tensor | None:
     way, _ = tail_of(session, layer)
     if isinstance(way, Whole):
         return None
-    found = _gradient(session, target, layer)
-    if isinstance(found, str):
-        session.note(f"{layer.name}: the score is not known to be affine in it: {found}")
+    clean = session.activations(layer.name)
+    index = torch.arange(_SPOTS, device=clean.device) % len(clean)
+    changes = _changes(clean)
+    run = _watched(session, target, way, clean, clean[index] + changes, index)
+    if isinstance(run, str):
+        session.note(f"{layer.name}: the score is not known to be affine in it: {run}")
         return None
-    if not _holds(session, target, layer, found):
+    score, gradient = run
+    if not _holds(session, layer, score, (gradient[index] * changes).flatten(1), index):
         session.note(
             f"{layer.name}: the score looked affine in it, but changed rows scored otherwise"
         )
@@ -60,14 +64,19 @@ def _certify(session: Session, target: int, layer: Layer) -> Tensor | None:
         f"{layer.name}: the score is affine in it (every operator checked, {_SPOTS} changed rows "
         "run), so closed forms hold"
     )
-    return found
+    return gradient
 
 
-def _gradient(session: Session, target: int, layer: Layer) -> Tensor | str:
-    """The gradient, or what is not affine."""
-    way, _ = tail_of(session, layer)
-    leaf = session.activations(layer.name).clone().requires_grad_()
-    owners = Owners.of(session.owner, len(leaf))
+def _watched(
+    session: Session, target: int, way: Way, clean: Tensor, spots: Tensor, index: Tensor
+) -> tuple[Tensor, Tensor] | str:
+    """Scores of clean rows and of changed ones, and the gradient at the clean; or what forbids it.
+
+    Shapes: clean `[N, C, *S]`, spots `[P, C, *S]`, their owners `[P]`; scores `[N + P]`.
+    """
+    images = len(clean)
+    leaf = torch.cat([clean, spots]).requires_grad_()
+    owners = Owners.of(torch.cat([session.owner, index]), images)
     affine = Affine(leaf)
     try:
         with torch.inference_mode(False), torch.enable_grad(), affine, NoReading(affine):
@@ -83,33 +92,30 @@ def _gradient(session: Session, target: int, layer: Layer) -> Tensor | str:
     if affine.reason:
         return affine.reason
     if not score.requires_grad:
-        return torch.zeros_like(leaf) if not affine.depends(score) else "no gradient reaches it"
+        return (
+            "no gradient reaches it" if affine.depends(score) else (score, torch.zeros_like(clean))
+        )
     session.tally.tails += 1
     session.tally.backwards += 1
+    counted = (torch.arange(len(score), device=score.device) < images).to(score)
     with torch.inference_mode(False), torch.enable_grad():
-        (found,) = torch.autograd.grad(score, leaf, torch.ones_like(score), materialize_grads=True)
-    return exact(found.detach())
+        (found,) = torch.autograd.grad(score, leaf, counted, materialize_grads=True)
+    return score.detach(), exact(found[:images].detach())
 
 
-def _holds(session: Session, target: int, layer: Layer, gradient: Tensor) -> bool:
-    """Whether random rows, run from the layer on, score what the gradient says."""
-    from camkit_core.perturb import scored
-
-    way, _ = tail_of(session, layer)
-    clean = session.activations(layer.name)
-    index = torch.arange(_SPOTS, device=clean.device) % len(clean)
-    change = _changes(clean)[:_SPOTS]
-    owners = Owners.of(index, len(clean))
-    found = scored(session, target, way, clean[index] + change, owners)
-    session.tally.tails += 1
-    gain, score = gradient[index] * change, session.score(target)[index]
-    off = (found - score - gain.flatten(1).sum(1)).abs()
-    scale = score.abs() + gain.abs().flatten(1).sum(1)
+def _holds(session: Session, layer: Layer, score: Tensor, gain: Tensor, index: Tensor) -> bool:
+    """Whether changed rows score what the gradient says: `gain [P, K]` sums to the change."""
+    before, after = score[index], score[-len(index) :]
+    off = (after - before - gain.sum(1)).abs()
+    scale = before.abs() + gain.abs().sum(1)
     return bool((off <= 10 * rounding(session, layer) * scale).all().item())
 
 
 def _changes(clean: Tensor) -> Tensor:
-    """Changes `[3, C, *S]`: noise, half of the channels gone, half of the places doubled."""
+    """Changes `[3, C, *S]`: noise, half of the channels gone, half of the places doubled.
+
+    The noise is the product of one of channels and one of places: few numbers are drawn.
+    """
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:
@@ -117,7 +123,7 @@ def _changes(clean: Tensor) -> Tensor:
 
     images, channels, *size = clean.shape
     ones = [1] * len(size)
-    noise = (2 * draw(channels, *size) - 1) * clean[0].abs().amax()
+    noise = (2 * draw(channels, *ones) - 1) * (2 * draw(1, *size) - 1) * clean[0].abs().amax()
     gone = -clean[1 % images] * (draw(channels, *ones) < 0.5)
     twice = clean[2 % images] * (draw(1, *size) < 0.5)
     return torch.stack([noise, gone, twice])

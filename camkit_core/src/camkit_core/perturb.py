@@ -12,10 +12,11 @@ from camkit_core.owners import Owners
 from camkit_core.planner import Job, score_rows
 from camkit_core.precise import plain, way_for
 from camkit_core.protocols import Rows
-from camkit_core.rerun import Way, afford, afford_rows, run_again
+from camkit_core.rerun import Way, afford, afford_rows, key, run_again
 from camkit_core.session import Session
 from camkit_core.shadow import Shadow
-from camkit_core.tail import Whole
+from camkit_core.swift import WORTH_IT, swifter
+from camkit_core.tail import Replay, Whole
 from camkit_core.verdict import tail_of
 
 
@@ -60,6 +61,8 @@ def tail_scores(session: Session, target: int, layer: str, rows: Rows) -> Tensor
     if session.precision == "fast":
         session.note("precision='fast' is for perturbed images; changed activations ran exactly")
     way, share = tail_of(session, session.layer(layer))
+    afford_rows(session, len(rows), share)
+    way = _laid(session, layer, rows, way, share)
     whole = isinstance(way, Whole)
 
     def run(part: Tensor, owners: Owners) -> Tensor:
@@ -67,9 +70,25 @@ def tail_scores(session: Session, target: int, layer: str, rows: Rows) -> Tensor
         (session.tally.whole if whole else session.tally.tail)(share * len(part) / owners.images)
         return scores
 
-    afford_rows(session, len(rows), share)
     kind, like = f"{layer} as {type(way).__name__}", session.activations(layer)
     return score_rows(session, Job(kind, rows, run, like, share, layer))
+
+
+def _laid(session: Session, layer: str, rows: Rows, way: Way, share: float) -> Way:
+    """The same way with the rows' channels last in memory, where a CPU is faster then."""
+    here = session.activations(layer)
+    fits = here.ndim == 4 and here.device.type == "cpu" and len(rows) >= WORTH_IT
+    if not isinstance(way, Replay) or not fits:
+        return way
+    place = ("laid", layer)
+    if place not in session.memo:
+        other = way.channels_last()
+        count = lambda part: session.tally.tail(share * part)  # noqa: E731
+        known = key(session, "channels last", session.layer(layer))
+        won = swifter(session, known, rows, way, other, count)
+        session.memo[place] = other if won else way
+    found: Way = session.memo[place]
+    return found
 
 
 def differentiable_scores(session: Session, target: int, rows: Rows) -> Tensor:
@@ -84,7 +103,7 @@ def differentiable_scores(session: Session, target: int, rows: Rows) -> Tensor:
     afford_rows(session, len(rows))
     place = "constants"
     if place not in session.memo:
-        session.memo[place] = partial(plain, session, _constant(session.model))
+        session.memo[place] = partial(plain, session.weak, _constant(session.model))
     owners = Owners.of(rows.owner.to(session.image.device), images)
     with torch.inference_mode(False), torch.enable_grad():
         part = rows[slice(0, len(rows))]

@@ -26,7 +26,7 @@ LARGEST = 1024
 # Bytes of the rows of one chunk; what is computed from them is many times as much. A GPU says when
 # it is full, and the chunk is halved; a CPU's process is killed.
 _GPU_BYTES, _CPU_TAIL_BYTES, _CPU_BYTES = 2**28, 2**27, 2**25
-_BETTER = 0.97  # a larger chunk must save this much to be worth its memory
+_BETTER = 0.94  # a larger chunk must save this much to be worth its memory
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -180,9 +180,13 @@ class Growing(Sizes):
         """Compare with what a row took so far."""
         if not self.timed or rows != self.size:
             return
-        self._seconds[rows] = seconds / rows
+        known = self._seconds.get(rows)
+        self._seconds[rows] = min(seconds / rows, known or torch.inf)
         best = self._best()
-        # One disappointment may be an accident of a busy machine; two are not.
+        # The very first run pays for what the others find ready, and one disappointment may be
+        # an accident of a busy machine.
+        if known is None and (len(self._seconds) == 1 or best != rows):
+            return
         if rows >= 4 * best or 2 * rows > self._largest:
             self.size, self.timed = best, False
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,17 +12,14 @@ from torch import Tensor, nn
 from camkit_core.owners import Owners
 from camkit_core.private import Recorded, folded
 from camkit_core.protocols import Rows
-from camkit_core.remember import recall, remember
+from camkit_core.remember import recall
 from camkit_core.rerun import Way, key, rounding, run_again
 from camkit_core.session import Session
 from camkit_core.shadow import Shadow
+from camkit_core.swift import WORTH_IT, some, swifter
 from camkit_core.tail import out_of_memory
 from camkit_core.tree import map_tensors
-from camkit_core.verdict import agree
 
-WORTH_IT = 256
-"""Rows from which on a private copy is tried."""
-_TRIAL = 8
 _SAMPLE = 32
 
 Score = Callable[[Way, Tensor, Owners], Tensor]
@@ -39,7 +35,7 @@ def plain(session: Session, root: nn.Module, part: Tensor, owners: Owners) -> An
 def as_is(session: Session) -> Way:
     """The model itself."""
     if "as is" not in session.memo:
-        session.memo["as is"] = partial(plain, session, Shadow(session.model, []).root)
+        session.memo["as is"] = partial(plain, session.weak, Shadow(session.model, []).root)
     way: Way = session.memo["as is"]
     return way
 
@@ -62,30 +58,22 @@ def _known_slow(session: Session) -> bool:
 
 def _exact(session: Session, rows: Rows) -> Way:
     """The copy, where it agrees and is faster; else the model itself."""
-    if "private" in session.memo:
-        known: Way = session.memo["private"]
-        return known
-    part, owners = _some(session, rows, _TRIAL)
-    way, usual = _private(session), as_is(session)
-    won = way is not None and _agrees(session, way, usual, part, owners)
-    if way is None or not won:
-        way = usual
-    elif recall(session.model, key(session, "private")) is None:
-        won = _faster(session, way, usual, part, owners)
-        way = way if won else usual
-    remember(session.model, key(session, "private"), won)
-    session.memo["private"] = way
-    if won:
-        session.note("perturbed images ran on a copy with folded normalization, channels last")
-    return way
+    if "private" not in session.memo:
+        way, usual, place = _private(session), as_is(session), key(session, "private")
+        won = swifter(session, place, rows, usual, way, lambda part: session.tally.whole(part))
+        session.memo["private"] = way if won else usual
+        if won:
+            session.note("perturbed images ran on a copy with folded normalization, channels last")
+    known: Way = session.memo["private"]
+    return known
 
 
 def _fast(session: Session, rows: Rows, score: Score) -> Way:
     """The copy in bfloat16, and how well it agrees on some rows."""
     if "fast" not in session.memo:
-        session.memo["fast"] = _Half(session, _private(session) or as_is(session))
+        session.memo["fast"] = _Half(session.image.device.type, _private(session) or as_is(session))
     way: Way = session.memo["fast"]
-    part, owners = _some(session, rows, _SAMPLE)
+    part, owners = some(session, rows, _SAMPLE)
     wanted, found = score(as_is(session), part, owners), score(way, part, owners)
     session.tally.whole(2 * len(part) / owners.images, 2)
     session.note(
@@ -99,8 +87,8 @@ def _fast(session: Session, rows: Rows, score: Score) -> Way:
 class _Half:
     """Runs another way in bfloat16."""
 
-    def __init__(self, session: Session, way: Way) -> None:
-        self._device, self._way = session.image.device.type, way
+    def __init__(self, device: str, way: Way) -> None:
+        self._device, self._way = device, way
 
     def __call__(self, part: Tensor, owners: Owners) -> Any:
         with torch.autocast(self._device, torch.bfloat16):
@@ -116,7 +104,7 @@ def _private(session: Session) -> Way | None:
             run_again(session, partial(plain, session, recorded.root), session.image[:1], owners)
         session.tally.whole(1 / owners.images)
         pairs = list(recorded.pairs())
-        return partial(_channels_last, session, folded(session.model, pairs))
+        return partial(_channels_last, session.weak, folded(session.model, pairs))
     # A copy may fail for reasons of the model's own; the model itself always works.
     except Exception as error:
         if out_of_memory(error):
@@ -132,40 +120,6 @@ def _channels_last(session: Session, root: nn.Module, part: Tensor, owners: Owne
 
 def _contiguous(tensor: Tensor) -> Tensor:
     return tensor.contiguous()
-
-
-def _some(session: Session, rows: Rows, most: int) -> tuple[Tensor, Owners]:
-    """Rows spread evenly over all of them."""
-    count = len(rows)
-    places = torch.linspace(0, count - 1, min(most, count)).long().unique().tolist()
-    index = rows.owner.to(session.image.device)[places]
-    part = torch.cat([rows[place : place + 1] for place in places])
-    return part, Owners.of(index, len(session.inputs.image))
-
-
-def _agrees(session: Session, way: Way, usual: Way, part: Tensor, owners: Owners) -> bool:
-    part, owners = part[:2], Owners.of(owners.index[:2], owners.images)
-    session.tally.whole(2 * len(part) / owners.images, 2)
-    wanted = run_again(session, usual, part, owners)
-    try:
-        return agree(run_again(session, way, part, owners), wanted, rounding(session))
-    except Exception as error:  # code that cannot have its data lie channels last
-        if out_of_memory(error):
-            raise
-        return False
-
-
-def _faster(session: Session, way: Way, usual: Way, part: Tensor, owners: Owners) -> bool:
-    best: dict[Way, float] = {}
-    for one in (usual, way, usual, way):
-        start = time.perf_counter()
-        run_again(session, one, part, owners)
-        if part.device.type == "cuda":
-            torch.cuda.synchronize(part.device)
-        took = time.perf_counter() - start
-        best[one] = min(took, best.get(one, took))
-        session.tally.whole(len(part) / owners.images)
-    return best[way] < best[usual]
 
 
 def rank_correlation(found: Tensor, wanted: Tensor) -> float:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from weakref import proxy
 
 import torch
 from torch import Tensor, nn
@@ -78,19 +79,23 @@ class Recorded:
         self._kept.clear()
 
     def _after(self, module: nn.Module) -> Any:
+        here = proxy(self)  # no cycle, in which outputs would live on after a failed run
+
         def note(twin: nn.Module, args: Any, output: Tensor) -> None:
-            seen = self._seen.setdefault(module, _Seen())
+            seen = here._seen.setdefault(module, _Seen())
             seen.calls += 1
             seen.storage = output.untyped_storage()._cdata
-            self._kept.append(output)  # so that its memory is not used again
+            here._kept.append(output)  # so that its memory is not used again
 
         return note
 
     def _before(self, module: nn.Module) -> Any:
+        here = proxy(self)
+
         def note(twin: nn.Module, args: Any) -> None:
-            self._norms[module] += 1
+            here._norms[module] += 1
             key = args[0].untyped_storage()._cdata
-            for seen in self._seen.values():
+            for seen in here._seen.values():
                 if seen.storage == key:
                     seen.norm = module
 

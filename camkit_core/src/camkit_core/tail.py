@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from typing import Any
+from weakref import proxy
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,10 @@ class Whole:
         """Hook the layer on a shadow of its own."""
         self._session, self._layer = session, layer
         self._shadow = Shadow(session.model, [layer.module])
-        self._shadow.of(layer.module).register_forward_hook(self._exchange)
+        here = proxy(self)  # a bound method would close a cycle through the shadow
+        self._shadow.of(layer.module).register_forward_hook(
+            lambda module, args, output: here._exchange(module, args, output)
+        )
 
     def __call__(self, part: Tensor, owners: Owners) -> Any:
         """Output for rows `[M, C, *S]` of the layer."""
@@ -55,9 +59,16 @@ class Replay:
     """Runs what comes after a layer: calls that finished before it return what they returned.
 
     Code outside of modules runs again; it sees the recorded values, repeated for every row.
+
+    Attributes:
+        wrote: whether the last run wrote into the rows.
     """
 
-    def __init__(self, session: Session, trace: Trace, *, copy: bool, clone: bool) -> None:
+    wrote = False
+
+    def __init__(
+        self, session: Session, trace: Trace, *, copy: bool, clone: bool, last: bool = False
+    ) -> None:
         """A shadow whose family answers from the trace.
 
         Args:
@@ -65,18 +76,23 @@ class Replay:
             trace: what it left behind for this layer.
             copy: recorded values get memory of their own for every row.
             clone: so do the rows, because code behind the layer writes into them.
+            last: rows lie in memory with the channels last.
         """
-        self._session, self._trace, self._copy, self._clone = session, trace, copy, clone
+        self._session, self._trace, self._copy = session, trace, copy
+        self._clone, self._last = clone, last
         self._shadow = Shadow(session.model, list(trace.family.values()))
         for name, module in trace.family.items():
             twin = self._shadow.of(module)
-            twin.__dict__[_OWN] = (self, name)
+            twin.__dict__[_OWN] = (proxy(self), name)
             twin.__class__ = _answering(type(twin))  # type: ignore[arg-type]  # classes hash by identity
 
     def __call__(self, part: Tensor, owners: Owners) -> Any:
         """Output for rows `[M, C, *S]` of the layer."""
         layer = self._trace.layer
-        self._rows = replacement(self._session, layer, part, owners, clone=self._clone)
+        self._rows = replacement(
+            self._session, layer, part, owners, clone=self._clone, last=self._last
+        )
+        before = written(self._rows)
         self._owners, self._done, self._depth = owners, False, 0
         self._counts: Counter[str] = Counter()
         output = owners.inputs(self._session.inputs.usable(), copy=self._copy).call(
@@ -84,8 +100,13 @@ class Replay:
         )
         if not self._done:
             raise CaptureError(f"layer {layer.name!r} did not run when its part was run alone")
+        self.wrote = any(tensor._version != version for tensor, version in before)
         self._rows = None
         return output
+
+    def channels_last(self) -> Replay:
+        """The same with every row's channels last in memory."""
+        return Replay(self._session, self._trace, copy=self._copy, clone=self._clone, last=True)
 
     def answer(self, name: str, call: Callable[[], Any]) -> Any:
         """What a call of a member of the family returns."""
@@ -120,7 +141,13 @@ def _answering(kind: type[nn.Module]) -> type[nn.Module]:
 
 
 def replacement(
-    session: Session, layer: Layer, part: Tensor, owners: Owners, *, clone: bool
+    session: Session,
+    layer: Layer,
+    part: Tensor,
+    owners: Owners,
+    *,
+    clone: bool,
+    last: bool = False,
 ) -> Any:
     """Rows `[M, C, *S]` in the layer's own layout and precision."""
     kept = map_tensors(Tensor.detach, session.done.kept[layer.name])
@@ -128,10 +155,18 @@ def replacement(
     like = iter(tensors(kept))
 
     def fit(tensor: Tensor) -> Tensor:
-        fitting = tensor.to(next(like).dtype)
-        return fitting.clone() if clone else fitting
+        original = next(like)
+        laid = torch.channels_last if last and tensor.ndim == 4 else _layout(original)
+        fitting = tensor.to(original.dtype).contiguous(memory_format=laid)
+        return fitting.clone() if clone and fitting is tensor else fitting
 
     return map_tensors(fit, made)
+
+
+def _layout(tensor: Tensor) -> torch.memory_format:
+    dense = tensor.ndim == 4 and not tensor.is_contiguous()
+    last = dense and tensor.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
 
 
 def written(tree: Any) -> list[tuple[Tensor, int]]:

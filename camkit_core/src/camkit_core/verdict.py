@@ -16,7 +16,7 @@ from camkit_core.record import Plan, run
 from camkit_core.remember import recall, remember
 from camkit_core.rerun import Way, afford, key, rounding, run_again
 from camkit_core.session import Session
-from camkit_core.tail import Replay, Whole, out_of_memory, written
+from camkit_core.tail import Replay, Whole, out_of_memory
 from camkit_core.trace import Place, Trace
 from camkit_core.tree import map_tensors, take, tensors
 
@@ -82,13 +82,13 @@ def tail_of(session: Session, layer: Layer) -> tuple[Way, float]:
 def _made(session: Session, layer: Layer) -> tuple[Way, float]:
     found, trace = verdict(session, layer), trace_of(session, layer)
     if not found.problem and trace is not None:
-        return Replay(session, trace, copy=found.copy, clone=found.clone), found.share
+        return Replay(session.weak, trace, copy=found.copy, clone=found.clone), found.share
     session.memo["slow", layer.name] = text = (
         f"the whole model ran for every row changed at {layer.name}, because it cannot be run "
         f"from there on: {found.problem}"
     )
     session.note(f"SLOW: {text}")
-    return Whole(session, layer), 1.0
+    return Whole(session.weak, layer), 1.0
 
 
 def _judge(session: Session, layer: Layer) -> Verdict:
@@ -146,7 +146,6 @@ class _Trial:
     def _tried(self, *, copy: bool) -> tuple[Any, bool, int] | str:
         """Output of the tail, whether it writes into the rows, and its work; or what went wrong."""
         rows = self._rows.clone()
-        before = written(rows)
         try:
             with Flops() as flops:
                 replay = Replay(self._session, self._trace, copy=copy, clone=False)
@@ -157,8 +156,7 @@ class _Trial:
                 raise
             return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         self._session.tally.tail()
-        clone = any(tensor._version != version for tensor, version in before)
-        return output, clone, flops.total
+        return output, replay.wrote, flops.total
 
     def _amplified(self, output: Any, rows: Tensor, owners: Owners) -> bool:
         """A second opinion on small differences: the whole model on the very same rows.
