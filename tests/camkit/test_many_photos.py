@@ -53,7 +53,7 @@ def test_progress_goes_to_stderr(run, net: str, photos, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(progress, "EVERY", 0.0)
     done = run("explain", *photos(3), "--model", net, "--batch-size", 1)
-    line = r"\d of 3 photos, [\d.e+-]+ photos/s, about \d+ s left"
+    line = r"\d+ % done, \d of 3 photos, [\d.e+-]+ photos/s, about \d+ s left"
     assert any(re.fullmatch(line, text) for text in done.lines)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -86,3 +86,34 @@ def test_compare_has_several_methods_by_default(run, net: str, photo: Path) -> N
         "layercam",
         "eigencam",
     ]
+
+
+def test_one_photo_counts_in_percent(run, net: str, photo: Path, monkeypatch) -> None:
+    from camkit.run import progress
+
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    done = run("explain", photo, "--model", net, "-m", "gradcam,eigencam,layercam")
+    assert any(re.fullmatch(r"\d+ % done, about \d+ s left", text) for text in done.lines)
+
+
+@pytest.mark.parametrize("chunk", ["3", "1 MB"])
+def test_the_size_of_a_chunk_changes_nothing(run, net: str, photo: Path, chunk: str) -> None:
+    argv = ["explain", photo, "--model", net, "-m", "occlusion", "--format", "json"]
+    assert run(*argv, "-o", "plain").code == 0
+    assert run(*argv, "-o", "chunked", "--chunk", chunk).code == 0
+    plain, chunked = (rows(out)[0]["raw"] for out in ("plain", "chunked"))
+    assert chunked["input"]["max"] == pytest.approx(plain["input"]["max"], rel=1e-5)
+
+
+def test_a_chunk_that_is_no_amount_is_refused(run, net: str, photo: Path) -> None:
+    done = run("explain", photo, "--model", net, "--chunk", "many")
+    assert done.code == 2
+    assert "a number of copies such as 64, or an amount such as 512MB" in done.err
+
+
+def test_what_fast_precision_found_about_itself_is_in_the_results(
+    run, net: str, photo: Path
+) -> None:
+    done = run("explain", photo, "--model", net, "-m", "occlusion", "--precision", "fast")
+    assert done.code == 0
+    assert any("rank correlation" in note for note in rows()[0]["notes"])

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
+
+
+def chunk_is_understood(_: object, text: str | None) -> None:
+    """A positive number, or a number and a unit."""
+    if text is not None and not re.fullmatch(
+        r"[1-9]\d*|\d+(\.\d+)?\s*[kmg]?i?b", text.strip(), re.IGNORECASE
+    ):
+        raise ValueError("give a number of copies such as 64, or an amount such as 512MB")
+
 
 _WHAT = Group("What is explained", sort_key=1)
 _HOW = Group("How it is drawn", sort_key=2)
@@ -49,6 +59,9 @@ class ExplainOptions:
 
     batch_size: Annotated[int, Parameter(group=_RUN, validator=Number(gte=1))] = 8
     """Photos per model call."""
+
+    chunk: Annotated[str | None, Parameter(group=_RUN, validator=chunk_is_understood)] = None
+    """Masked or changed copies per model call: a number, or memory such as 512MB."""
 
     budget: Annotated[int | None, Parameter(group=_RUN, validator=Number(gte=1))] = None
     """Most forward passes for a batch of photos; what would take more is refused beforehand."""

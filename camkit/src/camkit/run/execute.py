@@ -129,6 +129,7 @@ class _Run:
             self.plan.specs,
             [wanted.request for wanted in self.plan.targets],
             budget=self.plan.options.budget,
+            batch_size=_chunk(self.plan.options.chunk),
             precision=self.plan.options.precision,
             seed=self.plan.options.seed,
             post=self.plan.options.post,
@@ -198,3 +199,7 @@ class _Run:
         self.folder.finish(record)
         self.talk.emit(record)
         self.summary.speak(notes=self.loaded.notes, random=model.is_random(self.loaded))
+
+
+def _chunk(text: str | None) -> int | str | None:
+    return int(text) if text and text.strip().isdecimal() else text

@@ -66,11 +66,10 @@ class Meter:
     def _line(self, position: float) -> str:
         rate = position / (time.monotonic() - self._started)
         left = (self._total - position) / rate if rate else float("inf")
-        part = f" and {100 * self._part:.0f} %" if 0 < self._part < 1 else ""
-        return (
-            f"{self._done} of {self._total} photos{part}, {rate:.2g} photos/s, "
-            f"about {left:.0f} s left"
-        )
+        share = f"{100 * position / self._total:.0f} % done"
+        if self._total > 1:
+            share += f", {self._done} of {self._total} photos, {rate:.2g} photos/s"
+        return f"{share}, about {left:.0f} s left"
 
 
 def _bar() -> Progress:

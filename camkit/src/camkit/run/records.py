@@ -46,6 +46,7 @@ def result(
         "predictions": list(said),
         "files": dict(files),
         "ms": round(milliseconds, 2),
+        "notes": list(one.provenance.notes),
         "issues": [
             {"code": issue.code, "layer": issue.layer, "message": issue.message}
             for issue in one.issues
