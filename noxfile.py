@@ -221,6 +221,15 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
+@nox.session(reuse_venv=True)
+def bench_perturbation(session: nox.Session) -> None:
+    """Methods that run the model again, beside the peers' long runs: half an hour and more."""
+    _install_with_peers(session)
+    words = session.posargs or ("--peers", "--rounds", "1")
+    session.run("python", "-m", "benchmarks.perturbation", *words)
+    session.run("python", "-m", "benchmarks.perturbation_memory")
+
+
 # -- installing ----------------------------------------------------------------------------------
 
 

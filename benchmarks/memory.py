@@ -56,7 +56,7 @@ def in_subprocess(row: str, contender: str, device: str, threads: int, seed: int
 
 def peak(call: Callable[[], object], clean: Callable[[], object], device: str) -> float:
     """Median peak of three warm calls, in MiB above what was in use before."""
-    measure = _on_cpu if device == "cpu" else _on_cuda
+    measure = above if device == "cpu" else _on_cuda
     call()
     readings = []
     for _ in range(3):
@@ -66,7 +66,8 @@ def peak(call: Callable[[], object], clean: Callable[[], object], device: str) -
     return statistics.median(readings)
 
 
-def _on_cpu(call: Callable[[], object]) -> float:
+def above(call: Callable[[], object]) -> float:
+    """Peak in MiB of one call on a CPU, above what was in use before."""
     _trim()
     _RESET.write_text("5")
     before = _status("VmRSS")
