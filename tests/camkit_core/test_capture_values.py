@@ -210,7 +210,7 @@ def test_what_a_method_did_not_declare_is_refused(need, look):
         seen(Chain(), images(), others, look)
 
 
-@pytest.mark.parametrize("need", [Need.ATTENTION, Need.GRAPH, Need.FIT])
+@pytest.mark.parametrize("need", [Need.GRAPH, Need.FIT])
 def test_what_this_engine_cannot_capture_is_refused_before_the_model_runs(need):
     def never(x):
         raise AssertionError("the model ran")

@@ -18,7 +18,7 @@ class NextSpecs(HookSpecs):
     """The hooks of a later version, with an argument and a hook that are on their way out."""
 
     @hookspec(firstresult=True, warn_on_impl_args={"output": GONE})
-    def camkit_target_for(self, request: Any, output: Any) -> Any: ...
+    def camkit_target_for(self, request: Any, output: Any, context: Any) -> Any: ...
 
     @hookspec(firstresult=True, warn_on_impl=DeprecationWarning("camkit_open_photo goes in 0.3"))
     def camkit_open_photo(self, spec: str) -> Any: ...
@@ -46,7 +46,7 @@ def test_an_old_argument_warns_at_the_plugins_line_and_still_works() -> None:
     }
     assert registry.problems == ()
     assert [one.status for one in registry.plugins] == ["ok"]
-    assert registry.target_for("this", None) == ("target of", "this")
+    assert registry.target_for("this", None, None) == ("target of", "this")
 
 
 def test_it_warns_once_per_plugin() -> None:
@@ -68,7 +68,7 @@ def test_a_plugin_that_already_does_without_hears_nothing() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         registry = build(plugin, strict=True)
-    assert registry.target_for("this", None) == ("new", "this")
+    assert registry.target_for("this", None, None) == ("new", "this")
 
 
 def test_where_warnings_are_errors_the_plugin_is_recorded_and_the_others_live() -> None:

@@ -40,6 +40,23 @@ def test_an_ambiguous_name_lists_the_qualified_ones_and_nothing_is_overwritten(t
     assert not two.has("target", "same")
 
 
+def test_names_that_clash_are_listed_with_what_still_works(two):
+    assert two.clashes == (
+        "target 'same' is offered by several plugins: use zeta/same or alpha/same",
+    )
+    assert build(("a", offering(entry("x")))).clashes == ()
+
+
+def test_what_is_blocked_is_not_recommended_for_installation():
+    plugin = ("camkit-tasks", offering(entry("margin")))
+    with pytest.raises(UnknownNameError) as caught:
+        build(plugin, block=["camkit-tasks"]).find("target", "margin")
+    assert "comes with camkit-tasks, which is blocked: see CAMKIT_PLUGINS_ALLOW" in str(
+        caught.value
+    )
+    assert "pip install" not in str(caught.value)
+
+
 @pytest.mark.parametrize("spelled", ["alpha/same", "Alpha/same", "ALPHA/same"])
 def test_a_qualified_name_is_never_ambiguous(two, spelled):
     import json
@@ -222,7 +239,7 @@ def test_behaviour_hooks_get_what_they_ask_for_and_none_means_not_mine():
     found = build(("p", plugin))
     assert found.reshape_for("model", "name", "layer", "output", "image") is None
     assert asked == [("name", "output")]
-    assert found.target_for("cat", None) == "target of cat"
-    assert found.target_for("dog", None) is None
+    assert found.target_for("cat", None, None) == "target of cat"
+    assert found.target_for("dog", None, None) is None
     assert found.default_layer("known", None) == "layer9"
     assert found.default_layer("other", None) is None

@@ -149,3 +149,97 @@ def test_channels_last_can_be_said_without_any_plugin():
     named = explain(net, x, HiRes(), 1, "layer", reshape="channels_last", registry=registry())
     twin = explain(Twin(False, 7), x, HiRes(), 1, "layer", registry=registry())
     close(named.raw["layer"], twin.raw["layer"], 1e-10)
+
+
+class Anisotropic(nn.Module):
+    """Strides of 8 and 4, channels last behind the first convolution; 8 channels of 4 x 8."""
+
+    def __init__(self, norm: bool) -> None:
+        super().__init__()
+        self.cut = nn.Conv2d(3, 8, (8, 4), (8, 4))
+        self.layer = nn.Sequential(nn.LayerNorm(8), nn.Tanh()) if norm else nn.Tanh()
+        self.head = nn.Linear(8, CLASSES)
+        fill(self)
+        self.eval()
+
+    def forward(self, x):
+        return self.head(self.layer(self.cut(x).movedim(1, -1)).cumsum(1).mean((1, 2)))
+
+
+def test_channels_last_are_never_read_as_first_because_another_shape_looks_better():
+    """[N, 4, 8, 8] of a 32 x 32 image: 8 x 8 has its aspect, 4 x 8 has not, and is the picture."""
+    x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    found = explain(Anisotropic(True), x, HiRes(), 1, "layer", registry=registry())
+    assert found.provenance.reshape["layer"] == "ChannelsLast()"
+    assert found.raw["layer"].shape == (2, 4, 8)
+
+
+class Film(nn.Module):
+    """Time halved, space quartered; channels last where asked for."""
+
+    def __init__(self, last: bool) -> None:
+        super().__init__()
+        self.last, self.cut = last, nn.Conv3d(3, 4, (2, 4, 4), (2, 4, 4))
+        self.norm = nn.LayerNorm(4) if last else nn.BatchNorm3d(4)
+        self.head = nn.Linear(4, CLASSES)
+        fill(self)
+        self.eval()
+
+    def forward(self, x):
+        z = self.cut(x)
+        z = self.norm(z.movedim(1, -1)).movedim(-1, 1) if self.last else self.norm(z)
+        return self.head(torch.tanh(z).cumsum(3).mean((2, 3, 4)))
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_time_has_a_stride_of_its_own(last):
+    """[N, 4, 4, 4, 4] both ways."""
+    x = torch.randn(2, 3, 8, 16, 16, dtype=torch.float64)
+    found = explain(Film(last), x, HiRes(), 1, "norm", registry=registry())
+    name = "ChannelsLast()" if last else "ChannelsFirst()"
+    assert found.provenance.reshape["norm"] == name
+    assert found.raw["norm"].shape == (2, 4, 4, 4)
+
+
+class Mixing(nn.Module):
+    """A signal whose linear layer mixes time, not channels: [N, 6, 12] stays channels first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.time = nn.Conv1d(3, 6, 3, padding=1), nn.Linear(12, 12)
+        self.head = nn.Linear(6, CLASSES)
+        fill(self)
+        self.eval()
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.time(torch.tanh(self.conv(x)))).mean(2))
+
+
+def test_a_linear_layer_on_a_signal_does_not_say_where_its_channels_are():
+    x = torch.randn(2, 3, 12, dtype=torch.float64)
+    words = {"registry": registry()}
+    with pytest.raises(LayoutError, match=r"\[2, 6, 12\], which reads both.*12 picture.*6 picture"):
+        explain(Mixing(), x, HiRes(), 1, "time", **words)
+    assert explain(Mixing(), x, HiRes(), 1, "conv", **words).raw["conv"].shape == (2, 12)
+
+
+class Pieces(nn.Module):
+    """A layer that sees the four quarters of every image as images of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 6, 3), nn.Linear(6, CLASSES)
+        fill(self)
+        self.eval()
+
+    def forward(self, x):
+        z = self.conv(torch.cat([x[..., i::2, j::2] for i in (0, 1) for j in (0, 1)]))
+        return self.head(torch.tanh(z).mean((2, 3)).unflatten(0, (4, -1)).mean(0))
+
+
+def test_rows_that_are_not_images_are_refused():
+    x = torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    with pytest.raises(
+        LayoutError, match=r"\[8, 6, 6, 6\] for 2 image\(s\): 8 = 2 x 4 rows may be"
+    ):
+        explain(Pieces(), x, HiRes(), 1, "conv", registry=registry())

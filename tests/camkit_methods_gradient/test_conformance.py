@@ -17,11 +17,16 @@ VARIANTS = [
     *("eigencam:variant=grad-cam", "eigengradcam:variant=grad-cam", "kpcacam:variant=grad-cam"),
     *("kpcacam:kernel=rbf", "xgradcam:variant=grad-cam", "fem:variant=xplique"),
     *("gradcampp:variant=grad-cam", "gradcampp:variant=torchcam"),
+    *("rollout:heads=max", "rollout:discard=0.5,variant=vit-explain", "legrad:tokens=own"),
+    *("attcat:queries=read", "gradeclip:start=0"),
 ]
 
 EPSILON = "that library adds a constant to a denominator"
 POWERS = "that library forms powers of the gradient"
+SPARED = "that repository never discards the first token's weight for itself"
 EXPECTED = {
+    "rollout:discard=0.5,variant=vit-explain/flip": SPARED,
+    "rollout:discard=0.5,variant=vit-explain/shift": SPARED,
     "eigengradcam:variant=grad-cam/locality": "centering moves every position by the mean",
     "xgradcam:variant=grad-cam/gap_is_cam": EPSILON,
     "xgradcam:variant=grad-cam/conservation": EPSILON,

@@ -16,16 +16,17 @@ _HOME = {
     "UnknownNameError UnsafeFileError",
     "explanation": "INPUT Comparison Explanation Issue Provenance",
     "hookspecs": "hookimpl hookspec",
+    "layouts": "ancestors_of makes_features output_channels picture_fit",
     "method": "MethodModel",
     "metric": "Interval MetricModel mean_interval",
     "need": "Claim Need",
     "options": "method_of",
-    "outputs": "class_scores",
+    "outputs": "class_scores main_tensor",
     "post": "DEFAULT_POST Post",
     "probe": "LayerReport probe_layers",
     "protocols": "Attention BiasTerm BoundTarget Control Evidence Geometry Head LayerGraph "
     "LoadedModel Method Metric Picture Prepared Preprocess Renderer Reshape Rows Runner Target "
-    "TargetInfo Truth Writer",
+    "TargetContext TargetInfo Truth Writer",
     "registry": "Registry default_registry near parse_spec",
     "reshapes": "ChannelsFirst ChannelsLast",
     "rows": "TensorRows",
@@ -67,6 +68,10 @@ if TYPE_CHECKING:
     from camkit_core.explanation import Provenance as Provenance
     from camkit_core.hookspecs import hookimpl as hookimpl
     from camkit_core.hookspecs import hookspec as hookspec
+    from camkit_core.layouts import ancestors_of as ancestors_of
+    from camkit_core.layouts import makes_features as makes_features
+    from camkit_core.layouts import output_channels as output_channels
+    from camkit_core.layouts import picture_fit as picture_fit
     from camkit_core.method import MethodModel as MethodModel
     from camkit_core.metric import Interval as Interval
     from camkit_core.metric import MetricModel as MetricModel
@@ -75,6 +80,7 @@ if TYPE_CHECKING:
     from camkit_core.need import Need as Need
     from camkit_core.options import method_of as method_of
     from camkit_core.outputs import class_scores as class_scores
+    from camkit_core.outputs import main_tensor as main_tensor
     from camkit_core.post import DEFAULT_POST as DEFAULT_POST
     from camkit_core.post import Post as Post
     from camkit_core.probe import LayerReport as LayerReport
@@ -98,6 +104,7 @@ if TYPE_CHECKING:
     from camkit_core.protocols import Rows as Rows
     from camkit_core.protocols import Runner as Runner
     from camkit_core.protocols import Target as Target
+    from camkit_core.protocols import TargetContext as TargetContext
     from camkit_core.protocols import TargetInfo as TargetInfo
     from camkit_core.protocols import Truth as Truth
     from camkit_core.protocols import Writer as Writer

@@ -16,9 +16,9 @@ from camkit_core.outputs import Selector
 from camkit_core.post import DEFAULT_POST
 from camkit_core.protocols import LoadedModel
 from camkit_core.registry import Registry, default_registry
+from camkit_core.requests import TargetRequest, expand_targets
 from camkit_core.reshapes import ReshapeRequest, given_reshape
 from camkit_core.shadow import unwrap
-from camkit_core.targets import TargetRequest, expand_targets
 
 
 class Explainer:
@@ -53,7 +53,9 @@ class Explainer:
                 "wrap a function in a module to explain it"
             )
         self.model = unwrap(given)
+        self.loaded = loaded
         self.class_names = loaded.class_names if loaded else ()
+        self.output = loaded.output if loaded else None
         self._registry = registry
         self.reshape = given_reshape(reshape, self.registry)
         auto = layers is None or layers == "auto"
@@ -82,10 +84,14 @@ class Explainer:
         post: Any = DEFAULT_POST,
         progress: Progress | None = None,
         image: int | str | None = None,
+        differentiable: bool = False,
         **options: Any,
     ) -> Explanation:
         """Explain one target of every image by one method. See `camkit_core.explain`."""
-        words = Words(output, precision, budget, batch_size, seed, post, progress, image)
+        output = self.output if output is None else output
+        words = Words(
+            output, precision, budget, batch_size, seed, post, progress, image, differentiable
+        )
         chosen = method_of(method, self.registry, options)
         call = Call(self, words, inputs, [(chosen.name, chosen)], [target])
         return call.run()[chosen.name, 0]
@@ -104,9 +110,13 @@ class Explainer:
         post: Any = DEFAULT_POST,
         progress: Progress | None = None,
         image: int | str | None = None,
+        differentiable: bool = False,
     ) -> Comparison:
         """Explain every target of every image by every method. See `camkit_core.compare`."""
-        words = Words(output, precision, budget, batch_size, seed, post, progress, image)
+        output = self.output if output is None else output
+        words = Words(
+            output, precision, budget, batch_size, seed, post, progress, image, differentiable
+        )
         if isinstance(methods, str) or not methods:
             raise OptionError(f"methods={methods!r}: give a non-empty list of methods")
         _check_keys(methods)
@@ -130,6 +140,7 @@ def explain(
     post: Any = DEFAULT_POST,
     progress: Progress | None = None,
     image: int | str | None = None,
+    differentiable: bool = False,
     registry: Registry | None = None,
     **options: Any,
 ) -> Explanation:
@@ -146,7 +157,8 @@ def explain(
             reused module (`"relu#1"`) are understood. None finds the layer, at the cost of one
             forward per model and input shape.
         reshape: how the layer's output becomes `[N, C, *S]`; None finds out.
-        output: which part of the model's output is explained: key, index or function.
+        output: which part of the model's output is explained: key, index or function; None for
+            the part that a `LoadedModel` names, else all of it.
         precision: `"exact"` may sum in another order, never more coarsely; `"fast"` scores
             perturbed images in bfloat16 and measures how well that agrees (see the provenance).
         budget: upper limit of forward passes of this batch.
@@ -157,6 +169,9 @@ def explain(
             `"raw"`, or a sequence of steps.
         progress: called with (maps done, maps in all); done has fractions while rows are scored.
         image: which of several inputs is the image.
+        differentiable: keep the graph from maps, scores and output to the model's parameters, for
+            losses on maps in a training loop; the model still runs in eval mode, and only methods
+            that read activations and gradients can do it.
         registry: plugins to use (default: the installed ones).
         **options: the method's own fields, if `method` is a name.
 
@@ -178,6 +193,7 @@ def explain(
         post=post,
         progress=progress,
         image=image,
+        differentiable=differentiable,
         **options,
     )
 
@@ -198,6 +214,7 @@ def compare(
     post: Any = DEFAULT_POST,
     progress: Progress | None = None,
     image: int | str | None = None,
+    differentiable: bool = False,
     registry: Registry | None = None,
 ) -> Comparison:
     """Explain every image for every target by every method, from one forward pass.
@@ -220,6 +237,7 @@ def compare(
         post: see `explain`.
         progress: see `explain`.
         image: see `explain`.
+        differentiable: see `explain`.
         registry: see `explain`.
 
     Returns:
@@ -240,6 +258,7 @@ def compare(
         post=post,
         progress=progress,
         image=image,
+        differentiable=differentiable,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,7 +14,9 @@ import torch
 from torch import Tensor
 
 from camkit_core import __version__
+from camkit_core.attention_read import attention_of
 from camkit_core.capture import PROVIDED, Capture
+from camkit_core.declared import overrun
 from camkit_core.errors import (
     CamkitError,
     CapabilityError,
@@ -25,17 +26,19 @@ from camkit_core.errors import (
 )
 from camkit_core.explanation import INPUT, Explanation, Issue, Provenance
 from camkit_core.inputs import ModelInputs
-from camkit_core.judge import is_finite, issues_of, ranges, refuse
+from camkit_core.judge import is_finite, issues_of, ranges, refuse, without
 from camkit_core.layers import Layer, resolve_layers
-from camkit_core.need import AT_A_LAYER, READS_SCORE, RUNS_AGAIN, Need
+from camkit_core.need import DIFFERENTIABLE, READS_SCORE, RUNS_AGAIN, Need, at_a_layer
 from camkit_core.outputs import Selector, class_scores
 from camkit_core.planner import memory_limit
 from camkit_core.post import DEFAULT_POST, Post, as_post
 from camkit_core.probe import default_layer
-from camkit_core.protocols import Method, Picture, Prepared, TargetInfo
+from camkit_core.protocols import Method, Picture, Prepared, TargetContext, TargetInfo
 from camkit_core.registry import Registry
+from camkit_core.requests import TargetRequest, as_target, named
 from camkit_core.session import Session
-from camkit_core.targets import BoundNothing, TargetRequest, as_target
+from camkit_core.targets import BoundNothing
+from camkit_core.tree import map_tensors
 
 if TYPE_CHECKING:
     from camkit_core.api import Explainer
@@ -58,6 +61,7 @@ class Words:
     post: Any = DEFAULT_POST
     progress: Progress | None = None
     image: int | str | None = None
+    differentiable: bool = False
 
     def __post_init__(self) -> None:
         """Check the words that have few legal values.
@@ -118,14 +122,17 @@ class Call:
         ]
         self.needs = reduce(or_, (method.needs for _, method in methods), Need.NONE)
         _check_provided([method for _, method in methods])
+        if words.differentiable:
+            _check_differentiable([method for _, method in methods])
         self.extra_forwards = 0
         self._cards: dict[int, tuple[str, str, Mapping[str, Any]]] = {}
+        self._infos: dict[int, TargetInfo] = {}
 
     def run(self) -> dict[tuple[Any, int], Explanation]:
         """Explanations keyed (method as given, position of the target)."""
         with torch.inference_mode(False), torch.no_grad():
             self.session = self._session()
-            with self.session.arithmetic(grad=False):
+            with self.session.arithmetic(grad=self.words.differentiable):
                 self._bind()
                 self._explain()
                 return {job.key: self._explanation(job) for job in self.jobs}
@@ -177,9 +184,13 @@ class Call:
         with suppress(CamkitError):
             for name in self._names:
                 self.session.keep(target, name)
+            if self.session.attended:
+                attention_of(self.session, target, gradients=True)
 
     def _session(self) -> Session:
-        reads_layers = bool(self.needs & AT_A_LAYER)
+        needs = [job.method.needs for job in self.jobs]
+        reads_layers = any(map(at_a_layer, needs))
+        both = Need.ATTENTION | Need.GRADIENTS
         return Session(
             self.explainer.model,
             self.inputs,
@@ -188,6 +199,8 @@ class Call:
             self.explainer.registry,
             selector=self.words.output,
             reshape=self.explainer.reshape,
+            attended=any(both in one for one in needs),
+            differentiable=self.words.differentiable,
             batch_size=self.words.batch_size,
             budget=self.words.budget,
             precision=self.words.precision,
@@ -205,7 +218,7 @@ class Call:
             selector=self.words.output,
             reshape=explainer.reshape,
             registry=explainer.registry,
-            class_names=explainer.class_names,
+            loaded=explainer.loaded,
             scored=self._scored,
         )
         return resolve_layers(explainer.model, name)
@@ -225,18 +238,17 @@ class Call:
         if not self._scored and self._unscorable():
             self.session.adopt((BoundNothing(),))
             return
-        images, explainer = len(self.inputs.image), self.explainer
+        explainer = self.explainer
+        output = map_tensors(Tensor.detach, self.session.explained)
+        context = TargetContext(
+            model=explainer.model,
+            image=self.inputs.image,
+            class_names=explainer.class_names,
+            loaded=explainer.loaded,
+            pictures=self.pictures,
+        )
         self.session.bind(
-            [
-                as_target(
-                    request,
-                    self.session.explained,
-                    images,
-                    explainer.registry,
-                    explainer.class_names,
-                )
-                for request in self.targets
-            ]
+            [as_target(request, output, explainer.registry, context) for request in self.targets]
         )
 
     def _maps(self, job: _Job) -> None:
@@ -262,22 +274,31 @@ class Call:
 
     def _compute(self, job: _Job) -> None:
         method = job.method
-        if not len(self.inputs.image):
+        if len(self._info(job.target).absent) == len(self.inputs.image):
             self._nothing(job)
-        elif not method.needs & AT_A_LAYER:
-            job.raw[INPUT] = self._checked(job, method(self._capture(job, "")), INPUT)
+        elif not at_a_layer(method.needs):
+            job.raw[INPUT] = self._checked(job, self._ran(job, ""), INPUT)
         elif Need.LAYERS in method.needs:
-            job.raw["+".join(self._names)] = self._checked(job, method(self._capture(job, "")), "")
+            job.raw["+".join(self._names)] = self._checked(job, self._ran(job, ""), "")
         else:
             for layer in self._names:
-                job.raw[layer] = self._checked(job, method(self._capture(job, layer)), layer)
+                job.raw[layer] = self._checked(job, self._ran(job, layer), layer)
+
+    def _ran(self, job: _Job, layer: str) -> Any:
+        """What the method returned; that it ran the model as often as it says is checked."""
+        before = self.session.asked
+        raw = job.method(self._capture(job, layer))
+        more = overrun(job.method, self.session, layer, self.session.asked - before)
+        if more:
+            job.issues.append(Issue("more_runs", more, (), layer))
+        return raw
 
     def _nothing(self, job: _Job) -> None:
-        """Empty maps of the right shape for an empty batch."""
-        if not job.method.needs & AT_A_LAYER:
-            job.raw[INPUT] = self.session.image[:, 0].clone()
-        for layer in self._names if job.method.needs & AT_A_LAYER else ():
-            job.raw[layer] = self.session.activations(layer)[:, 0].clone()
+        """Empty maps of the right shape for an empty batch, or one without what is explained."""
+        if not at_a_layer(job.method.needs):
+            job.raw[INPUT] = torch.zeros_like(self.session.image[:, 0])
+        for layer in self._names if at_a_layer(job.method.needs) else ():
+            job.raw[layer] = torch.zeros_like(self.session.activations(layer)[:, 0])
 
     @property
     def _names(self) -> tuple[str, ...]:
@@ -302,7 +323,11 @@ class Call:
                 f"method {job.method.name} returned {shape} at {layer or 'all layers'}; a raw map "
                 f"is [N, *S] with N = {len(image)} and {image.ndim - 2} spatial axes"
             )
-        return raw.detach().clone()  # a result owns its memory, also where rows were expanded
+        found = raw.clone()  # a result owns its memory, also where rows were expanded
+        absent = self._info(job.target).absent
+        if absent:
+            found[list(absent)] = 0
+        return found
 
     def _judge_all(self) -> None:
         """Look at all maps of equal shape together."""
@@ -318,7 +343,7 @@ class Call:
         bound = self.session.bound
         if any(isinstance(target, BoundNothing) for target in bound):
             return
-        scores = [self.session.score(target) for target in range(len(bound))]
+        scores = [self.session.score(target).detach() for target in range(len(bound))]
         if math.isfinite(torch.stack(scores).sum()):
             return
         for target, score in enumerate(scores):
@@ -333,7 +358,9 @@ class Call:
             mine = [pairs[part] for pairs in extents]
             if not is_finite(mine):
                 refuse(self.session, job.target, job.method.name)
-            job.issues += issues_of(layers, list(job.raw.values()), mine)
+            info = self._info(job.target)
+            found = issues_of(layers, list(job.raw.values()), mine)
+            job.issues += [*info.issues, *without(found, info.absent)]
 
     def _explanation(self, job: _Job) -> Explanation:
         assert job.maps is not None
@@ -352,15 +379,10 @@ class Call:
         )
 
     def _info(self, target: int) -> TargetInfo:
-        info = self.session.bound[target].describe()
-        names = self.explainer.class_names
-        if info.classes is None or not names or info.kind not in ("class", "per image"):
-            return info
-        labels = tuple(
-            names[index] if index < len(names) else f"class {index}"
-            for index in info.classes.tolist()
-        )
-        return dataclasses.replace(info, labels=labels, label=", ".join(dict.fromkeys(labels)))
+        if target not in self._infos:
+            info = self.session.bound[target].describe()
+            self._infos[target] = named(info, self.explainer.class_names)
+        return self._infos[target]
 
     def _card(self, method: Method) -> tuple[str, str, Mapping[str, Any]]:
         """Distribution, version and parameters, looked up once per method."""
@@ -401,6 +423,17 @@ def _check_provided(methods: Sequence[Method]) -> None:
             raise CapabilityError(
                 f"method {method.name} needs {', '.join(missing.words())}, which this version of "
                 "camkit-core cannot capture; upgrade camkit-core"
+            )
+
+
+def _check_differentiable(methods: Sequence[Method]) -> None:
+    for method in methods:
+        missing = method.needs & ~DIFFERENTIABLE
+        if missing:
+            raise CapabilityError(
+                f"method {method.name} needs {', '.join(missing.words())}, through which no "
+                "gradient of the map reaches the model; differentiable=True is for methods that "
+                "read activations and gradients of one pass, e.g. gradcam, hirescam or layercam"
             )
 
 

@@ -14,9 +14,11 @@ from camkit_core.protocols import Attention, BoundTarget, Head, LayerGraph, Rows
 from camkit_core.tree import exact
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from camkit_core.session import Session
 
-PROVIDED = ~(Need.ATTENTION | Need.GRAPH | Need.FIT)
+PROVIDED = ~(Need.GRAPH | Need.FIT)
 """What the engine of this version can capture."""
 
 
@@ -165,17 +167,20 @@ class Capture:
         self._require(Need.INPUT_GRADIENTS)
         return self._session.input_gradients(self._target)
 
-    def scores(self, rows: Rows, *, differentiable: bool = False) -> Tensor:
+    def scores(
+        self, rows: Rows, *, differentiable: bool = False, target: BoundTarget | None = None
+    ) -> Tensor:
         """Scores `[M]` of perturbed images `rows` `[M, C, *S]`. Needs SCORES.
 
         With `differentiable` they carry the graph back to the rows (`torch.enable_grad()` is the
-        caller's); the model's parameters are constants in it and never get a `.grad`.
+        caller's); the model's parameters are constants in it and never get a `.grad`. `target`
+        scores in place of the call's own: another view of it, say.
         """
         from camkit_core.perturb import differentiable_scores, input_scores
 
         self._require(Need.SCORES)
         run = differentiable_scores if differentiable else input_scores
-        return run(self._session, self._target, rows)
+        return run(self._session, self._target, rows, target)
 
     def at(self, inputs: Tensor) -> Capture:
         """The same question asked of other images `[N, C, *S]`. Needs RECAPTURE."""
@@ -188,9 +193,63 @@ class Capture:
 
     @property
     def attention(self) -> tuple[Attention, ...]:
-        """Softmax attention of every block. Needs ATTENTION."""
+        """Softmax attention of every block, in order of execution. Needs ATTENTION.
+
+        With the gradients of the score if GRADIENTS is among the needs, too.
+
+        Raises:
+            CapabilityError: the model has no attention, or some that cannot be opened, or tokens
+                that only attend within windows.
+        """
+        from camkit_core.attention_read import attention_of
+
         self._require(Need.ATTENTION)
-        raise CapabilityError("this version of camkit-core does not capture attention")
+        gradients = Need.GRADIENTS in self._needs
+        return attention_of(self._session, self._target, gradients=gradients)
+
+    @property
+    def grid(self) -> Tensor:
+        """Which token each position of the picture is, `[*S]`. Needs ATTENTION.
+
+        `relevance[:, capture.grid]` is the picture of relevance `[N, T]` per token; class and
+        register tokens are in no picture.
+
+        Raises:
+            LayoutError: the tokens of the last block cannot be read as a picture.
+        """
+        from camkit_core.attention_read import grid_of
+
+        self._require(Need.ATTENTION)
+        return grid_of(self._session)
+
+    @property
+    def readers(self) -> Tensor:
+        """Which tokens of the last block the score reads, `[T]` of bool. Needs ATTENTION.
+
+        The class token of a model that classifies by it, all patches of one that averages them:
+        found from the score's derivative, not from names. Where there is no score, the first token
+        that is in no picture, else all.
+        """
+        from camkit_core.attention_read import readers_of
+
+        self._require(Need.ATTENTION)
+        return readers_of(self._session, self._target)
+
+    def exit_gradients(self, block: int, change: Callable[[Tensor], Tensor]) -> Tensor:
+        """Gradient at one block's weights of the score its tokens would have as the last ones.
+
+        The block's tokens `[N, T, C]` pass through `change` and replace those of the last block;
+        what comes behind the last block (norm, pooling, classes) scores them. `[N, heads, T, T]`.
+        Needs ATTENTION and GRADIENTS.
+
+        Raises:
+            CapabilityError: the model cannot be cut behind its last block.
+        """
+        from camkit_core.attention_exit import exit_gradients
+
+        self._require(Need.ATTENTION)
+        self._require(Need.GRADIENTS)
+        return exit_gradients(self._session, self._target, block, change)
 
     @property
     def graph(self) -> LayerGraph:

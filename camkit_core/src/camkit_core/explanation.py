@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from camkit_core.protocols import Picture, TargetInfo
-from camkit_core.tree import take
+from camkit_core.tree import map_tensors, take, tensors
 
 if TYPE_CHECKING:
     from camkit_core.registry import Registry
@@ -92,9 +92,10 @@ class Explanation:
         object.__setattr__(self, "raw", MappingProxyType(dict(self.raw)))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle without the registry, which every process builds for itself."""
-        state = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        return _unpickled, ({**state, "raw": dict(self.raw), "registry": None},)
+        """Pickle without the registry, which every process builds, and without the graph."""
+        free = self.detach()
+        state = {item.name: getattr(free, item.name) for item in dataclasses.fields(free)}
+        return _unpickled, ({**state, "raw": dict(free.raw), "registry": None},)
 
     def __len__(self) -> int:
         """Number of images."""
@@ -121,19 +122,37 @@ class Explanation:
     def _target_of(self, rows: list[int]) -> TargetInfo:
         info = self.target
         labels = tuple(info.labels[row] for row in rows) if info.labels else ()
-        classes = info.classes
+        one = torch.tensor(rows, dtype=torch.long)
+        classes, boxes = info.classes, info.boxes
         if classes is not None:
-            classes = classes[torch.tensor(rows, dtype=torch.long, device=classes.device)]
+            classes = classes[one.to(classes.device)]
         return dataclasses.replace(
             info,
             classes=classes,
             labels=labels,
+            boxes=None if boxes is None else boxes[one.to(boxes.device)],
+            absent=tuple(row for row, old in enumerate(rows) if old in info.absent),
+            issues=tuple(_issues_of(info.issues, rows)),
             label=", ".join(dict.fromkeys(labels)) or info.label,
         )
 
     def __iter__(self) -> Iterator[Explanation]:
         """One explanation per image."""
         return (self[image] for image in range(len(self)))
+
+    def detach(self) -> Explanation:
+        """The same without the graph that `differentiable=True` keeps."""
+        if not any(one.requires_grad for one in (self.maps, self.score, *tensors(self.output))):
+            return self
+        free: Explanation = dataclasses.replace(
+            self,
+            maps=self.maps.detach(),
+            raw={layer: raw.detach() for layer, raw in self.raw.items()},
+            score=self.score.detach(),
+            output=map_tensors(Tensor.detach, self.output),
+            inputs=self.inputs.detach(),
+        )
+        return free
 
     def on(self, *pictures: Picture) -> Explanation:
         """The same explanation, shown on these original photos (one per image)."""
@@ -149,12 +168,12 @@ class Explanation:
             UnknownNameError: no installed package writes that suffix.
         """
         path = Path(path)
-        self._registry().writer_for(path.suffix)(self, path, **options)
+        self._registry().writer_for(path.suffix)(self.detach(), path, **options)
         return path
 
     def show(self, renderer: str = "overlay", **options: Any) -> Any:
         """A `PIL.Image.Image` drawn by the named renderer."""
-        return self._registry().resolve("renderer", renderer)()([self], **options)
+        return self._registry().resolve("renderer", renderer)()([self.detach()], **options)
 
     def _registry(self) -> Registry:
         from camkit_core.registry import default_registry
@@ -163,7 +182,7 @@ class Explanation:
 
     def _repr_png_(self) -> bytes | None:
         """Notebooks show the picture; without a renderer installed they show the repr."""
-        return _png([self], self._registry())
+        return _png([self.detach()], self._registry())
 
     def __repr__(self) -> str:
         """One line: method, target, shape, issues."""
@@ -196,13 +215,13 @@ class Comparison(Mapping[tuple[Any, int], Explanation]):
 
     def show(self, renderer: str = "grid", **options: Any) -> Any:
         """All explanations side by side, as a `PIL.Image.Image`."""
-        explanations = list(self.values())
+        explanations = [one.detach() for one in self.values()]
         registry = explanations[0]._registry()
         return registry.resolve("renderer", renderer)()(explanations, **options)
 
     def _repr_png_(self) -> bytes | None:
         """Notebooks show the grid."""
-        explanations = list(self.values())
+        explanations = [one.detach() for one in self.values()]
         return _png(explanations, explanations[0]._registry()) if explanations else None
 
     def __repr__(self) -> str:

@@ -77,11 +77,13 @@ class Gradients:
         tally: Tally,
         *,
         double: bool = False,
+        keep: bool = False,
     ) -> None:
-        """`double` keeps what second derivatives need."""
+        """`double` keeps what second derivatives need, `keep` the graph for other uses."""
         self._leaves = list(leaves)
         self._targets = targets
         self._double = double
+        self._keep = keep
         self._batched = targets > 1 and not double
         self._ready: dict[int, list[Tensor | None]] = {}
         self._tally = tally
@@ -128,7 +130,7 @@ class Gradients:
                 score,
                 self._leaves,
                 grad_outputs=torch.ones_like(score),
-                retain_graph=self._double or not last,
+                retain_graph=self._double or self._keep or not last,
                 create_graph=self._double,
                 allow_unused=True,
             )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor, nn
 
-    from camkit_core.protocols import LoadedModel, Reshape, Target
+    from camkit_core.protocols import LoadedModel, Reshape, Target, TargetContext
 
 PROJECT = "camkit"
 
@@ -44,8 +44,12 @@ class HookSpecs:
         """How the output of `layer` becomes `[N, C, *S]`, or None if not known."""
 
     @hookspec(firstresult=True)
-    def camkit_target_for(self, request: Any, output: Any) -> Target | None:
-        """Target for a user's request (a string, say) on this kind of output, or None."""
+    def camkit_target_for(self, request: Any, output: Any, context: TargetContext) -> Target | None:
+        """Target for a user's request on the clean output, or None if not ours.
+
+        Requests are what core does not understand itself: words, and on outputs without class
+        scores also class indices, and `"pred"` or `"pred:R"` for the model's answer of rank R.
+        """
 
     @hookspec(firstresult=True)
     def camkit_default_layer(self, model: nn.Module, image: Tensor) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,11 +59,14 @@ class ModelInputs:
         """The same arguments with another image of the same batch size."""
         return self._replace(image, self.args, self.kwargs)
 
-    def rows(self, image: Tensor, owner: Tensor) -> ModelInputs:
-        """M perturbed images; every other batched argument follows its owner."""
-        length = len(self.image)
-        args = take(self.args, owner, length)
-        kwargs = {name: take(value, owner, length) for name, value in self.kwargs.items()}
+    def rows(self, image: Tensor, owner: Tensor, common: Collection[int | str] = ()) -> ModelInputs:
+        """M perturbed images; every batched argument that is not `common` follows its owner."""
+
+        def rows_of(key: int | str, value: Any) -> Any:
+            return value if key in common else take(value, owner, len(self.image))
+
+        args = tuple(rows_of(key, value) for key, value in enumerate(self.args))
+        kwargs = {name: rows_of(name, value) for name, value in self.kwargs.items()}
         return self._replace(image, args, kwargs)
 
     def usable(self) -> ModelInputs:

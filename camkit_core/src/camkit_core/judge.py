@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NoReturn
 
 import torch
@@ -36,7 +37,7 @@ def ranges(maps: Sequence[Tensor]) -> Ranges:
     found: Ranges = []
     for one in maps:
         axes = tuple(range(1, one.ndim))
-        pairs = torch.stack([one.amin(axes), one.amax(axes)], 1).tolist()
+        pairs = torch.stack([one.detach().amin(axes), one.detach().amax(axes)], 1).tolist()
         found.append([(low, high) for low, high in pairs])
     return found
 
@@ -55,6 +56,14 @@ def issues_of(layers: Sequence[str], maps: Sequence[Tensor], extents: Ranges) ->
             if images:
                 issues.append(Issue(code, message, images, layer))
     return issues
+
+
+def without(issues: Sequence[Issue], images: Sequence[int]) -> Iterator[Issue]:
+    """The issues of other images: an empty map is no news where nothing was to be explained."""
+    for issue in issues:
+        left = tuple(image for image in issue.images if image not in images)
+        if left or not issue.images:
+            yield replace(issue, images=left)
 
 
 def _kind(low: float, high: float, noise: float) -> str:

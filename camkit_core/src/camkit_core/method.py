@@ -19,7 +19,7 @@ RESERVED = frozenset(
     {
         *("model", "inputs", "method", "methods", "target", "targets", "layers", "reshape"),
         *("output", "precision", "budget", "batch_size", "seed", "post", "progress", "image"),
-        "registry",
+        *("differentiable", "registry"),
     }
 )
 """Words of the engine; a method may not use them as option names."""

@@ -16,7 +16,7 @@ class Need(Flag):
     HEAD = auto()  # weights of the one linear layer behind global average pooling
     SCORES = auto()  # scores of perturbed inputs
     TAIL = auto()  # scores of changed activations
-    ATTENTION = auto()  # softmax attention of each block
+    ATTENTION = auto()  # softmax attention of each block; with GRADIENTS, those of the score too
     GRAPH = auto()  # all layers and biases
     RECAPTURE = auto()  # a capture of another input, same bound target
     LAYERS = auto()  # one call with all layers instead of one call per layer
@@ -32,13 +32,27 @@ AT_A_LAYER = (
 )
 """Needs that make sense at a layer only; a method with none of them explains in input space."""
 
+
+def at_a_layer(needs: Need) -> bool:
+    """Whether a method with these needs is called once per layer.
+
+    Beside ATTENTION, GRADIENTS alone means those at the attention of all blocks, which is no layer.
+    """
+    here = needs & AT_A_LAYER
+    return bool(here & ~Need.GRADIENTS if Need.ATTENTION in needs else here)
+
+
 RUNS_AGAIN = Need.SCORES | Need.TAIL
 """Needs that take many further runs of the model, for which the first one's graph is dropped."""
 
 READS_SCORE = (
     Need.GRADIENTS | Need.SECOND_ORDER | Need.INPUT_GRADIENTS | Need.HEAD | Need.SCORES | Need.TAIL
-) | (Need.ATTENTION | Need.GRAPH | Need.RECAPTURE)
+) | (Need.GRAPH | Need.RECAPTURE)
 """Needs that depend on what is scored; a method with none of them is the same for every target."""
+
+
+DIFFERENTIABLE = Need.ACTIVATIONS | Need.GRADIENTS | Need.INPUT_GRADIENTS | Need.LAYERS
+"""Needs whose values can carry the graph on to the model's parameters."""
 
 
 class Claim(StrEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,8 +59,14 @@ class Owners:
 
         return map_tensors(widen, tree)
 
-    def inputs(self, inputs: ModelInputs, *, copy: bool = False) -> ModelInputs:
-        """Arguments of a call with the owners' images."""
-        return ModelInputs(
-            self.spread(inputs.args, copy=copy), self.spread(inputs.kwargs, copy=copy), inputs.key
-        )
+    def inputs(
+        self, inputs: ModelInputs, common: Collection[int | str] = (), *, copy: bool = False
+    ) -> ModelInputs:
+        """Arguments of a call with the owners' images; `common` ones stay as they are."""
+
+        def rows(key: int | str, value: Any) -> Any:
+            return value if key in common else self.spread(value, copy=copy)
+
+        args = tuple(rows(key, value) for key, value in enumerate(inputs.args))
+        kwargs = {name: rows(name, value) for name, value in inputs.kwargs.items()}
+        return ModelInputs(args, kwargs, inputs.key)

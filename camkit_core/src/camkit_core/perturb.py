@@ -11,7 +11,7 @@ from camkit_core.errors import CaptureError, InputError
 from camkit_core.owners import Owners
 from camkit_core.planner import Job, score_rows
 from camkit_core.precise import plain, way_for
-from camkit_core.protocols import Rows
+from camkit_core.protocols import BoundTarget, Rows
 from camkit_core.rerun import Way, afford, afford_rows, key, run_again
 from camkit_core.session import Session
 from camkit_core.shadow import Shadow
@@ -20,18 +20,22 @@ from camkit_core.tail import Replay, Whole
 from camkit_core.verdict import tail_of
 
 
-def input_scores(session: Session, target: int, rows: Rows) -> Tensor:
-    """Scores `[M]` of perturbed images, in chunks; the target stays as bound.
+def input_scores(
+    session: Session, target: int, rows: Rows, bound: BoundTarget | None = None
+) -> Tensor:
+    """Scores `[M]` of perturbed images, in chunks; the target stays as bound, or is `bound`.
 
     Raises:
         BudgetError: more forwards than the caller allowed.
     """
+    judge = bound or session.bound[target]
 
     def score(way: Way, part: Tensor, owners: Owners) -> Tensor:
-        return scored(session, target, way, part, owners)
+        return judge(run_again(session, way, part, owners), owners.index)
 
     if not len(rows):
         return session.score(target)[:0]
+    session.asked += len(rows)
     afford_rows(session, len(rows))
     way = way_for(session, rows, score)
 
@@ -60,6 +64,7 @@ def tail_scores(session: Session, target: int, layer: str, rows: Rows) -> Tensor
         return session.score(target)[:0]
     if session.precision == "fast":
         session.note("precision='fast' is for perturbed images; changed activations ran exactly")
+    session.asked += len(rows)
     way, share = tail_of(session, session.layer(layer))
     afford_rows(session, len(rows), share)
     way = _laid(session, layer, rows, way, share)
@@ -91,7 +96,9 @@ def _laid(session: Session, layer: str, rows: Rows, way: Way, share: float) -> W
     return found
 
 
-def differentiable_scores(session: Session, target: int, rows: Rows) -> Tensor:
+def differentiable_scores(
+    session: Session, target: int, rows: Rows, bound: BoundTarget | None = None
+) -> Tensor:
     """Scores `[M]` of perturbed images with the graph from them back to the rows.
 
     All rows run at once, on a copy of the model whose parameters are constants.
@@ -100,6 +107,7 @@ def differentiable_scores(session: Session, target: int, rows: Rows) -> Tensor:
         BudgetError: more forwards than the caller allowed.
     """
     images = len(session.inputs.image)
+    session.asked += len(rows)
     afford_rows(session, len(rows))
     place = "constants"
     if place not in session.memo:
@@ -109,7 +117,7 @@ def differentiable_scores(session: Session, target: int, rows: Rows) -> Tensor:
         part = rows[slice(0, len(rows))]
         output = run_again(session, session.memo[place], part, owners, grad=True)
         session.tally.whole(len(rows) / images)
-        return session.bound[target](output, owners.index)
+        return (bound or session.bound[target])(output, owners.index)
 
 
 def scored(session: Session, target: int, way: Way, part: Tensor, owners: Owners) -> Tensor:
@@ -151,7 +159,9 @@ def recapture(session: Session, inputs: Tensor) -> Session:
             session.needs,
             session.registry,
             selector=session.selector,
+            reshape=session.reshape,
             reshapes=session.reshapes,
+            attended=session.attended,
             batch_size=session.batch_size,
             budget=session.budget,
             precision=session.precision,

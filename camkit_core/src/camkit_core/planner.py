@@ -27,6 +27,7 @@ LARGEST = 1024
 # it is full, and the chunk is halved; a CPU's process is killed.
 _GPU_BYTES, _CPU_TAIL_BYTES, _CPU_BYTES = 2**28, 2**27, 2**25
 _BETTER = 0.94  # a larger chunk must save this much to be worth its memory
+_SEEN = 0.9  # of a limit: operators take memory of their own, which no tensor shows
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -216,7 +217,8 @@ def _sizes(session: Session, job: Job, measured: Callable[[int], int]) -> Sizes:
     if isinstance(wanted, int):
         return Sizes(wanted)
     if isinstance(wanted, str):
-        return Sizes(_within(memory_limit(wanted), len(job.rows), measured))
+        limit = int(_SEEN * memory_limit(wanted)) - session.held
+        return Sizes(_within(limit, len(job.rows), measured))
     place = key(session, f"rows of {job.kind}")
     known = recall(session.model, place)
     if known is not None:

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from camkit_core.common import common_arguments
 from camkit_core.owners import Owners
-from camkit_core.private import Recorded, folded
+from camkit_core.planner import memory_limit
+from camkit_core.private import Recorded, folded, weights
 from camkit_core.protocols import Rows
 from camkit_core.remember import recall
 from camkit_core.rerun import Way, key, rounding, run_again
@@ -29,7 +31,8 @@ def plain(session: Session, root: nn.Module, part: Tensor, owners: Owners) -> An
     """Output for perturbed images; bind session and root first."""
     # A copy, because some models normalize their input in place.
     image = part.to(session.image.dtype, copy=True)
-    return session.inputs.usable().rows(image, owners.index).call(root)
+    common = common_arguments(session)
+    return session.inputs.usable().rows(image, owners.index, common).call(root)
 
 
 def as_is(session: Session) -> Way:
@@ -58,14 +61,23 @@ def _known_slow(session: Session) -> bool:
 
 def _exact(session: Session, rows: Rows) -> Way:
     """The copy, where it agrees and is faster; else the model itself."""
+    if "private" not in session.memo and not _affordable(session):
+        session.memo["private"] = as_is(session)
     if "private" not in session.memo:
         way, usual, place = _private(session), as_is(session), key(session, "private")
         won = swifter(session, place, rows, usual, way, lambda part: session.tally.whole(part))
         session.memo["private"] = way if won else usual
         if won:
+            session.held += weights(session.model)
             session.note("perturbed images ran on a copy with folded normalization, channels last")
     known: Way = session.memo["private"]
     return known
+
+
+def _affordable(session: Session) -> bool:
+    """Whether a second set of weights leaves half of the memory that the caller allows."""
+    limit = session.batch_size
+    return not isinstance(limit, str) or 2 * weights(session.model) <= memory_limit(limit)
 
 
 def _fast(session: Session, rows: Rows, score: Score) -> Way:

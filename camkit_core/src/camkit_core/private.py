@@ -125,6 +125,11 @@ def folded(model: nn.Module, pairs: list[tuple[nn.Module, nn.Module]]) -> nn.Mod
     return shadow.root
 
 
+def weights(model: nn.Module) -> int:
+    """Bytes that a copy takes at most."""
+    return sum(one.numel() * one.element_size() for one in model.parameters())
+
+
 def _merged(convolution: Any, norm: Any) -> tuple[Tensor, Tensor]:
     """Weight and bias of `norm(convolution(x))`, worked out in float64."""
     double = torch.float64

@@ -8,6 +8,7 @@ transformer, where only the class token reaches the answer.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
@@ -22,12 +23,13 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from camkit_core.errors import LayerError, LayoutError, TargetError
 from camkit_core.inputs import ModelInputs, check_batch
 from camkit_core.outputs import Selector, select
-from camkit_core.protocols import BoundTarget, LoadedModel, Prepared, Reshape
-from camkit_core.record import active, answer, is_active, training_guard
+from camkit_core.protocols import BoundTarget, LoadedModel, Prepared, Reshape, TargetContext
+from camkit_core.record import Plan, active, answer, is_active, run, training_guard
 from camkit_core.registry import Registry, default_registry
+from camkit_core.requests import TargetRequest, as_target, rank_of
 from camkit_core.reshapes import find_reshape
 from camkit_core.shadow import Shadow, original, unwrap
-from camkit_core.targets import BoundNothing, ClassTarget, TargetRequest, as_target
+from camkit_core.targets import BoundNothing, ClassTarget
 from camkit_core.tree import describe, exact, floating, map_tensors, tensors
 
 _LOOK_BACK = 48
@@ -45,6 +47,7 @@ class LayerRow:
     calls: int
     default: bool
     note: str
+    reshape: str = ""  # how the output is read as a picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class LayerReport:
     rows: tuple[LayerRow, ...]
     default: str
     reason: str
+    forwards: int = 1  # passes of the model it took; targets may ask for some of their own
 
 
 @dataclass(slots=True)
@@ -115,12 +119,28 @@ def probe_layers(
     plain = unwrap(model.model if isinstance(model, LoadedModel) else model)
     batch = ModelInputs.of(inputs.inputs if isinstance(inputs, Prepared) else inputs, image)
     registry = registry or default_registry()
-    if isinstance(model, LoadedModel):
-        class_names = model.class_names
+    loaded = model if isinstance(model, LoadedModel) else None
+    if output is None and loaded is not None:
+        output = loaded.output
+    context = TargetContext(
+        model=plain,
+        image=batch.image,
+        class_names=loaded.class_names if loaded else tuple(class_names),
+        loaded=loaded,
+    )
+
+    spent = 1
+
+    def rerun(inputs: Any) -> Any:
+        nonlocal spent
+        spent += 1
+        return select(run(plain, ModelInputs.of(inputs), Plan()).output, output)
 
     def bind(explained: Any) -> BoundTarget:
         try:
-            return _bind(target, explained, batch, registry, class_names)
+            with torch.no_grad():
+                clean = map_tensors(Tensor.detach, explained)
+                return as_target(target, clean, registry, context).bind(clean, rerun)
         except TargetError:
             if scored or target is not None:
                 raise
@@ -130,7 +150,8 @@ def probe_layers(
     if _idle(seen) and not any(original(module).training for module in plain.modules()):
         # Layers that are called past the module tree are heard on the model itself only.
         seen, result = _watch(plain, batch, None)
-    return _look(plain, batch, bind, output, reshape, registry, seen, result)
+    report = _look(plain, batch, bind, output, reshape, registry, seen, result)
+    return dataclasses.replace(report, forwards=spent)
 
 
 def _idle(seen: Sequence[_Seen]) -> bool:
@@ -215,20 +236,6 @@ def _read(
         one.reshape, one.note = None, str(error) if isinstance(error, LayoutError) else ""
 
 
-def _bind(
-    target: TargetRequest,
-    explained: Any,
-    batch: ModelInputs,
-    registry: Registry,
-    class_names: Sequence[str],
-) -> BoundTarget:
-    images = len(batch.image)
-    with torch.no_grad():
-        clean = map_tensors(Tensor.detach, explained)
-        request = as_target(target, clean, images, registry, class_names)
-        return request.bind(clean, lambda inputs: clean)
-
-
 def _known(name: str | None, ran: Sequence[_Seen]) -> tuple[_Seen | None, str]:
     found = next((one for one in ran if one.name == name), None)
     return found, "the usual layer of this model family"
@@ -242,10 +249,15 @@ def _choose(
         raise LayerError(_nothing_to_draw(ran))
     recent = candidates[-_LOOK_BACK:]
     gradients = _gradients(recent, explained, bound, image)
-    for one, gradient in zip(reversed(recent), reversed(gradients), strict=True):
-        if gradient is not None and _spreads(one, gradient):
-            _refuse_if_blind(one, ran)
-            return _outermost(one, candidates), _reason(one, candidates)
+    reached = [
+        (one, gradient)
+        for one, gradient in zip(reversed(recent), reversed(gradients), strict=True)
+        if gradient is not None and _spreads(one, gradient)
+    ]
+    features = (one for one, gradient in reached if not _is_answer(one, gradient, explained))
+    for one in (*features, *(one for one, _ in reached)):
+        _refuse_if_blind(one, ran)
+        return _outermost(one, candidates), _reason(one, candidates)
     if any(gradient is not None and bool(gradient.any()) for gradient in gradients):
         raise LayerError(
             "the score depends on one position only in each of the last "
@@ -281,16 +293,31 @@ def _nothing_to_draw(ran: Sequence[_Seen]) -> str:
     )
 
 
+def _placed(one: _Seen, gradient: Tensor) -> Tensor:
+    """A gradient at the layer as `[N, C, *S]`."""
+    assert one.reshape is not None
+    box = map_tensors(lambda t: gradient if torch.is_floating_point(t) else t, one.output)
+    return one.reshape.to_spatial(box).detach()
+
+
 def _spreads(one: _Seen, gradient: Tensor) -> bool:
     """Whether the score depends on more than one position of the layer."""
-    assert one.reshape is not None
-    like = [t.shape for t in tensors(one.output)]
-    if len(like) == 1 and gradient.shape != like[0]:
+    if [gradient.shape] != [t.shape for t in floating(one.output)]:
         return False
-    box = map_tensors(lambda t: gradient if torch.is_floating_point(t) else t, one.output)
-    spatial = one.reshape.to_spatial(box).detach()
+    spatial = _placed(one, gradient)
     reached = (spatial != 0).any(1).flatten(1).sum(1)
     return bool((reached > 1).any())
+
+
+def _is_answer(one: _Seen, gradient: Tensor, explained: Any) -> bool:
+    """Whether the layer has a channel per class of a dense answer, and the score reads only one.
+
+    It is the answer, at a lower resolution perhaps, and not what the answer was read from.
+    """
+    maps = _placed(one, gradient)
+    read = (maps != 0).flatten(2).any(2).sum(1)
+    dense = [t.shape[1] for t in floating(explained) if t.ndim == maps.ndim]
+    return maps.shape[1] in dense and bool((read <= 1).all())
 
 
 def _refuse_if_blind(one: _Seen, ran: Sequence[_Seen]) -> None:
@@ -330,6 +357,7 @@ def _row(one: _Seen, chosen: _Seen) -> LayerRow:
         calls=one.calls,
         default=one is chosen,
         note=note,
+        reshape=repr(one.reshape) if one.reshape and one.spatial is not None else "",
     )
 
 
@@ -342,7 +370,7 @@ def _cache_key(
 ) -> Any:
     """Key of a default layer; None where functions or other objects take part in the choice.
 
-    All classes are read from the same scores, so they share a default layer.
+    All classes are read from the same scores, so they share a default layer; other words do not.
     """
     plain = target is None or isinstance(target, int | str | list | tuple | Tensor | ClassTarget)
     if isinstance(target, list | tuple):
@@ -350,7 +378,9 @@ def _cache_key(
     named = selector is None or isinstance(selector, str | int)
     if not (plain and named and isinstance(reshape, Hashable)):
         return None
-    return (tuple(batch.image.shape[1:]), selector, reshape, tuple(map(id, model.modules())))
+    word = target if isinstance(target, str) and ":" in target and rank_of(target) is None else ""
+    size = tuple(batch.image.shape[1:])
+    return (size, selector, reshape, word, tuple(map(id, model.modules())))
 
 
 _REMEMBERED = 16
@@ -365,7 +395,7 @@ def default_layer(
     selector: Selector | None,
     reshape: Reshape | None,
     registry: Registry,
-    class_names: Sequence[str] = (),
+    loaded: LoadedModel | None = None,
     scored: bool = True,
 ) -> tuple[str, int]:
     """Name of the layer to explain, and the forwards spent: one per model and input shape."""
@@ -378,17 +408,16 @@ def default_layer(
         return defaults[shape], 0
     inputs: Any = dict(batch.kwargs) if batch.kwargs else batch.args
     report = probe_layers(
-        model,
+        loaded or model,
         inputs,
         target,
         output=selector,
         image=batch.key,
         reshape=reshape,
         registry=registry,
-        class_names=class_names,
         scored=scored,
     )
     while len(defaults) >= _REMEMBERED:
         defaults.pop(next(iter(defaults)))
     defaults[shape] = report.default
-    return report.default, 1
+    return report.default, report.forwards

@@ -17,7 +17,8 @@ from camkit_core.need import Need
 
 if TYPE_CHECKING:
     from camkit_core.capture import Capture
-    from camkit_core.explanation import Explanation
+    from camkit_core.explanation import Explanation, Issue
+    from camkit_core.outputs import Selector
 
 Runner = Callable[[Any], Any]
 """`run(inputs) -> output` of the explained model, in eval mode, without gradients."""
@@ -40,10 +41,13 @@ class TargetInfo:
     """What a bound target explains, for people and for files."""
 
     kind: str
-    label: str
+    label: str  # `class K` in it is shown by its name where the model's class names are known
     classes: Tensor | None = None  # [N] class index per image, for class targets
     labels: tuple[str, ...] = ()  # one per image where they differ or have names
     differentiable: bool = True
+    boxes: Tensor | None = None  # [N, P, 4] x0, y0, x1, y1 in input pixels; NaN where there is none
+    absent: tuple[int, ...] = ()  # images without what was asked for: their maps are zero
+    issues: tuple[Issue, ...] = ()  # what a reader must know, whatever the method
 
 
 @runtime_checkable
@@ -84,6 +88,17 @@ class Reshape(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetContext:
+    """What a plugin may look at to understand a target request."""
+
+    model: nn.Module
+    image: Tensor  # [N, C, *S], the clean batch
+    class_names: tuple[str, ...] = ()
+    loaded: LoadedModel | None = None  # if that is what the user gave as model
+    pictures: tuple[Picture, ...] = ()  # the photos behind the batch, if they are known
+
+
 class Rows(Protocol):
     """A lazy batch that is never materialised: perturbed inputs or activations."""
 
@@ -110,13 +125,26 @@ class Head:
     bias: Tensor | None  # [K]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attention:
-    """Softmax attention of one block, and its gradient if gradients were asked for."""
+    """Softmax attention of one block, in float32 or better.
 
-    layer: str
+    `gradients`, `output_gradients` and `token_gradients` are derivatives of the score, None unless
+    the method needs GRADIENTS as well. Queries, keys, values and output are None where the model
+    writes its attention in a way that does not show them, and queries may lack a constant factor.
+    """
+
+    layer: str  # the module that attended, with "#call" if it did so several times
+    block: str  # the block around it; empty if nothing around it returns the tokens
     weights: Tensor  # [N, heads, queries, keys]
     gradients: Tensor | None
+    queries: Tensor | None  # [N, heads, queries, D]
+    keys: Tensor | None  # [N, heads, keys, D]
+    values: Tensor | None  # [N, heads, keys, D]
+    output: Tensor | None  # weights times values, [N, heads, queries, D]
+    output_gradients: Tensor | None
+    tokens: Tensor | None  # what the block returned, [N, queries, C]
+    token_gradients: Tensor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,5 +278,8 @@ class LoadedModel:
     weights: str  # "random", a file name, or the name of published weights
     preprocess: Preprocess
     class_names: tuple[str, ...] = ()
+    class_ids: tuple[str, ...] = ()  # WordNet ids such as n02123045, in the order of class_names
     multi_label: bool = False  # each class is a question of its own: sigmoid, not softmax
     notes: tuple[str, ...] = field(default=())  # assumptions a user should know
+    output: Selector | None = None  # the part that is explained unless the caller names another
+    encode_text: Callable[[Sequence[str]], Tensor] | None = None  # T texts to embeddings [T, D]

@@ -24,6 +24,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
+from camkit_core.attention_watch import Block, Watch, refuse_scripted
 from camkit_core.errors import CamkitError, CaptureError
 from camkit_core.inputs import ModelInputs, check_batch, diagnose
 from camkit_core.layers import Layer
@@ -42,8 +43,11 @@ class Plan:
     layers: tuple[Layer, ...] = ()
     gradients: bool = False  # the graph starts at the first captured layer
     input_gradients: bool = False  # the graph starts at the image
+    differentiable: bool = False  # the graph reaches down to the model's parameters
     double_backward: bool = False  # kernels without a second derivative are avoided
     head: bool = False  # calls of linear layers are noted
+    attention: bool = False  # attention is opened
+    attention_gradients: bool = False  # the graph starts at the first attention weights
     tail: bool = False  # what a run from a layer on needs is kept
     copied: tuple[Place, ...] = ()  # calls whose output is copied for it at once
 
@@ -70,6 +74,8 @@ class Pass:
     forwards: int = 1
     stored: bool = False  # a captured output is held by something else and may be used again
     traces: dict[str, Trace] = field(default_factory=dict)  # layer name -> what came before it
+    blocks: tuple[Block, ...] = ()  # attention in order of execution, attached to the graph
+    unopened: tuple[str, ...] = ()  # what looks like attention, but was not opened
 
 
 def run(model: nn.Module, inputs: ModelInputs, plan: Plan, *, keep_grad: bool = False) -> Pass:
@@ -85,9 +91,10 @@ def run(model: nn.Module, inputs: ModelInputs, plan: Plan, *, keep_grad: bool = 
         CaptureError: a layer never ran, ran several times, or there is no such call.
         InputError: the model refused the input, and the reason is known.
     """
-    how, done, notes = How(keep_grad=keep_grad), 0, list[str]()
+    how = How(keep_grad=keep_grad, from_start=plan.differentiable)
+    done, notes = 0, list[str]()
     while True:
-        recorder = _Recorder(plan, how)
+        recorder = _Recorder(plan, how, len(inputs.image))
         output, image = _attempt(model, inputs, recorder)
         done += 1
         remedy = recorder.remedy()
@@ -109,6 +116,8 @@ def run(model: nn.Module, inputs: ModelInputs, plan: Plan, *, keep_grad: bool = 
         done,
         recorder.stored,
         {trace.layer.name: trace for trace in recorder.traces},
+        recorder.watch.blocks(model) if recorder.watch else (),
+        tuple(dict.fromkeys(recorder.watch.mode.unopened)) if recorder.watch else (),
     )
 
 
@@ -134,8 +143,14 @@ _NOTES = {
 
 
 class _Recorder:
-    def __init__(self, plan: Plan, how: How) -> None:
+    def __init__(self, plan: Plan, how: How, images: int) -> None:
         self.plan = plan
+        me = ref(self)  # the watch outlives no recorder, and must not keep one
+        self.watch = (
+            Watch(images, lambda: is_active(me()), gradients=plan.attention_gradients)
+            if plan.attention
+            else None
+        )
         self.how = how
         self.kept: dict[str, Any] = {}
         self.linear: list[LinearCall] = []
@@ -174,6 +189,8 @@ class _Recorder:
                 for name, module in model.named_modules()
                 if is_linear(module)
             ]
+        if self.watch:
+            handles += self.watch.attach(find, model)
         active = partial(is_active, self)
         return handles + [one for trace in self.traces for one in trace.attach(find, active)]
 
@@ -245,6 +262,8 @@ class _Recorder:
     def look_at_mode(self) -> None:
         """Notice that the model switched gradients off after a layer had switched them on."""
         if self.kept and self.plan.gradients and not torch.is_grad_enabled():
+            self.interrupted = True
+        if self.watch and self.watch.interrupted:
             self.interrupted = True
 
     def _keep(self, tensor: Tensor, shared: set[int]) -> Tensor:
@@ -329,6 +348,9 @@ def _on_shadow(model: nn.Module, inputs: ModelInputs, recorder: _Recorder) -> tu
         copied = frozenset(recorder.plan.copied)
         recorder.traces = [Trace.of(model, layer, copied) for layer in recorder.plan.layers]
         wanted += [module for trace in recorder.traces for module in trace.family.values()]
+    if recorder.watch:
+        refuse_scripted(model)
+        wanted += [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
     shadow = Shadow(model, wanted)
     with _hooked(recorder, shadow.of, model), training_guard(shadow):
         return _call(shadow.root, inputs, recorder)
@@ -365,7 +387,7 @@ def _call(root: nn.Module, inputs: ModelInputs, recorder: _Recorder) -> tuple[An
         grad = plan.input_gradients or how.keep_grad or how.from_start
         stack.enter_context(torch.set_grad_enabled(grad))
         if how.keep_grad:
-            stack.enter_context(_KeepGrad())
+            stack.enter_context(KeepGrad())
         if plan.double_backward:
             stack.enter_context(math_attention())
         image, fresh = inputs.usable().image.detach(), inputs.fresh()
@@ -373,6 +395,9 @@ def _call(root: nn.Module, inputs: ModelInputs, recorder: _Recorder) -> tuple[An
             image = image.clone().requires_grad_()
             fresh = fresh.with_image(image.clone())
         stack.enter_context(active(recorder))
+        if recorder.watch:
+            stack.enter_context(eager())
+            stack.enter_context(recorder.watch.mode)
         output = answer(root, fresh, how)
         recorder.look_back()
     check_batch(root, inputs, output)
@@ -434,7 +459,7 @@ def training_guard(shadow: Shadow) -> Iterator[None]:
         handle.remove()
 
 
-class _KeepGrad(TorchFunctionMode):
+class KeepGrad(TorchFunctionMode):
     """Ignores `no_grad` in the model's own code."""
 
     def __torch_function__(

@@ -34,13 +34,13 @@ from camkit_core.errors import (
     PluginError,
     UnknownNameError,
 )
-from camkit_core.known import KNOWN
+from camkit_core.known import KNOWN, OWNER
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor, nn
 
-    from camkit_core.protocols import LoadedModel, Reshape, Target, Writer
+    from camkit_core.protocols import LoadedModel, Reshape, Target, TargetContext, Writer
 
 _HEAVY = ("torch", "numpy")
 """Slow to import; a plugin that loads one of them while it is discovered is reported as heavy."""
@@ -138,6 +138,16 @@ class Registry:
         offered = {name for entry_kind, name in self._entries if entry_kind == kind}
         return frozenset(offered | KNOWN.get(kind, {}).keys())
 
+    @property
+    def clashes(self) -> tuple[str, ...]:
+        """Names that several distributions offer, each with the spellings that still work."""
+        return tuple(
+            f"{kind} {name!r} is offered by several plugins: use "
+            + " or ".join(entry.qualified for entry in offers)
+            for (kind, name), offers in sorted(self._entries.items())
+            if len(offers) > 1
+        )
+
     def has(self, kind: str, name: str) -> bool:
         """Whether `find` would succeed."""
         return len(self._offers(kind, name)) == 1
@@ -175,6 +185,12 @@ class Registry:
         """What to install for a name that nobody offers, and which plugins failed; else empty."""
         extra = None if self._offers(kind, name) else KNOWN.get(kind, {}).get(name)
         hint = f'; {name} comes with pip install "camkit[{extra}]"' if extra else ""
+        for plugin in self._plugins:
+            if extra and plugin.status == "blocked" and plugin.distribution == OWNER[extra]:
+                hint = (
+                    f"; {name} comes with {plugin.distribution}, which is blocked: see "
+                    "CAMKIT_PLUGINS_ALLOW and CAMKIT_PLUGINS_BLOCK"
+                )
         return f"{hint}{self._quoted_problems()}"
 
     def writer_for(self, suffix: str) -> Writer:
@@ -228,9 +244,11 @@ class Registry:
         )
         return found
 
-    def target_for(self, request: Any, output: Any) -> Target | None:
+    def target_for(self, request: Any, output: Any, context: TargetContext) -> Target | None:
         """A plugin's target for a request core does not know."""
-        found: Target | None = self._manager.hook.camkit_target_for(request=request, output=output)
+        found: Target | None = self._manager.hook.camkit_target_for(
+            request=request, output=output, context=context
+        )
         return found
 
     def default_layer(self, model: nn.Module, image: Tensor) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,19 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from camkit_core.errors import LayoutError, OptionError
+from camkit_core.layouts import channels_axis
 from camkit_core.protocols import Reshape
 from camkit_core.tree import describe, floating, map_tensors
 
 if TYPE_CHECKING:
     from camkit_core.registry import Registry
-
-_CHANNELS_FIRST = (
-    nn.modules.conv._ConvNd,
-    nn.modules.batchnorm._BatchNorm,
-    nn.modules.instancenorm._InstanceNorm,
-    nn.modules.pooling._MaxPoolNd,
-    nn.GroupNorm,
-)
 
 ReshapeRequest = Reshape | Callable[[Any], Tensor] | str | None
 
@@ -146,60 +138,32 @@ def find_reshape(
     Raises:
         LayoutError: not a picture, or ambiguous; the message has the readings and how to say.
     """
-    tensor = only_tensor(output)
-    known = registry.reshape_for(model, name, layer, tensor, image)
+    known = registry.reshape_for(model, name, layer, output, image)
     if known is not None:
         return known
+    tensor = only_tensor(output)
+    if tensor.ndim and len(tensor) != len(image):
+        raise LayoutError(_other_rows(name, tensor, image))
     if tensor.ndim != image.ndim:
         raise LayoutError(_not_a_picture(name, tensor, image))
-    first, last = (_plausible(shape, image) for shape in (tensor.shape[2:], tensor.shape[1:-1]))
-    if not (first and last):
-        return ChannelsLast() if last else ChannelsFirst()
-    evidence = _evidence(model, layer, tensor)
-    if evidence is None:
+    axis = channels_axis(model, layer, tensor, image)
+    if axis is None:
         raise LayoutError(
             f"layer {name!r} returns {list(tensor.shape)}, which reads both as [N, C, *S] with a "
             f"{_by(tensor.shape[2:])} picture and as [N, *S, C] with a {_by(tensor.shape[1:-1])} "
             "picture; say reshape='channels_first' or reshape='channels_last'"
         )
-    return evidence
+    return _PLAIN[f"channels_{axis}"]
 
 
-def _plausible(spatial: torch.Size, image: Tensor) -> bool:
-    """Whether an image could have been reduced to this size: same aspect, not larger."""
-    size = image.shape[2:]
-    if any(s > full for s, full in zip(spatial, size, strict=True)) or not all(spatial):
-        return False
-    # A stride r gives between full/r - 1 and full/r + 1 cells on every axis.
-    low = max(full / (s + 1) for s, full in zip(spatial, size, strict=True))
-    high = min(full / max(s - 1, 0.5) for s, full in zip(spatial, size, strict=True))
-    return low <= high
-
-
-def _evidence(model: nn.Module, layer: nn.Module, output: Tensor) -> Reshape | None:
-    """What the modules in the layer say of its layout; if nothing, the last telling one before it.
-
-    A block with convolutions and layer norms permutes somewhere, so it says nothing; and linear
-    layers alone say something only if their width is that of the last axis and of no other.
-    """
-    inside = {_layout(module) for module in layer.modules()} - {None}
-    if not inside:
-        before = itertools.takewhile(lambda module: module is not layer, model.modules())
-        inside = {next((kind for kind in map(_layout, reversed(list(before))) if kind), None)}
-    if inside == {"first"}:
-        return ChannelsFirst()
-    if inside == {"last"}:
-        return ChannelsLast()
-    widths = {m.out_features for m in layer.modules() if type(m) is nn.Linear}
-    projects = output.shape[-1] in widths and output.shape[1] not in widths
-    return ChannelsLast() if inside <= {None} and projects else None
-
-
-def _layout(module: nn.Module) -> str | None:
-    if isinstance(module, _CHANNELS_FIRST):
-        return "first"
-    # The exact type: subclasses such as LayerNorm2d permute by themselves.
-    return "last" if type(module) is nn.LayerNorm else None
+def _other_rows(name: str, tensor: Tensor, image: Tensor) -> str:
+    rows, images = len(tensor), len(image)
+    times = f" = {images} x {rows // images}" if images and rows % images == 0 else ""
+    return (
+        f"layer {name!r} returns {list(tensor.shape)} for {images} image(s): {rows}{times} rows "
+        "may be windows, regions or frames, whose places are not known; choose the layer around "
+        "it (see `camkit layers`) or give reshape= an object or function"
+    )
 
 
 def _not_a_picture(name: str, tensor: Tensor, image: Tensor) -> str:

@@ -51,13 +51,18 @@ class Session:
         selector: Selector | None = None,
         reshape: Reshape | None = None,
         reshapes: Mapping[str, Reshape] | None = None,
+        attended: bool = False,
+        differentiable: bool = False,
         batch_size: int | str | None = None,
         budget: int | None = None,
         precision: str = "exact",
         tally: Tally | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> None:
-        """Run the model once and read every captured layer."""
+        """Run the model once and read every captured layer.
+
+        `attended` asks for gradients at the attention, if that is among the needs.
+        """
         self.model = model
         self.inputs = inputs
         self.layers = tuple(layers)
@@ -73,18 +78,26 @@ class Session:
         self.memo: dict[Hashable, Any] = {}
         self.weak: Session = weakref.proxy(self)
         self.selector = selector
+        self.reshape = reshape
+        self.differentiable = differentiable
+        self.attended = attended and Need.ATTENTION in needs
         self.plan = Plan(
             layers=self.layers,
             gradients=bool(needs & _DERIVATIVES) and bool(layers),
             input_gradients=Need.INPUT_GRADIENTS in needs,
-            double_backward=Need.SECOND_ORDER in needs,
+            differentiable=differentiable,
+            double_backward=differentiable or Need.SECOND_ORDER in needs,
             head=Need.HEAD in needs,
+            attention=Need.ATTENTION in needs,
+            attention_gradients=self.attended,
             tail=Need.TAIL in needs,
             copied=_copied(model, layers) if Need.TAIL in needs else (),
         )
         # Row i of the clean output belongs to image i.
         self.owner = torch.arange(len(inputs.image), device=inputs.image.device)
         self.tally = tally or Tally()
+        self.asked = 0  # rows that methods asked for
+        self.held = 0  # bytes of what was built to run them
         self._whole = False
         self.autocast = _current_autocast(inputs.image.device.type)
         self._run(keep_grad=False)
@@ -99,6 +112,9 @@ class Session:
         self.done: Pass = run(self.model, self.inputs, self.plan, keep_grad=keep_grad)
         self.tally.whole(self.done.forwards, self.done.forwards)
         self._leaves = [t for layer in self.layers for t in floating(self.done.kept[layer.name])]
+        self._at_layers = len(self._leaves)
+        if self.attended:
+            self._leaves += [t for block in self.done.blocks for t in block.nodes]
         if self.plan.input_gradients:
             self._leaves.append(self.done.image)
         self._activations: dict[str, Tensor] = {}
@@ -119,8 +135,12 @@ class Session:
 
     @property
     def output(self) -> Any:
-        """The model's output, detached."""
-        return map_tensors(Tensor.detach, self.done.output)
+        """The model's output, detached unless maps are to be differentiable."""
+        return self._cut(self.done.output)
+
+    def _cut(self, tree: Any) -> Any:
+        """Values for methods and users: without the graph, unless it was asked for."""
+        return tree if self.differentiable else map_tensors(Tensor.detach, tree)
 
     @property
     def linear_calls(self) -> list[LinearCall]:
@@ -154,8 +174,13 @@ class Session:
         """Use targets that are settled already."""
         self.bound = bound
         self._scores.clear()
-        leaves, double = self._leaves, self.plan.double_backward
-        self._gradients = Gradients(leaves, len(bound), self.tally, double=double)
+        self._gradients = Gradients(
+            self._leaves,
+            len(bound),
+            self.tally,
+            double=self.plan.double_backward,
+            keep=self.attended,
+        )
 
     def score(self, target: int) -> Tensor:
         """Scores `[N]`, detached."""
@@ -172,7 +197,7 @@ class Session:
                 f"target {self.bound[target].describe().label!r} scored {shape} for {images} "
                 f"images; it must return one number per image, [{images}]"
             )
-        self._scores[target] = score.detach()
+        self._scores[target] = self._cut(score)
         return score
 
     def attached(self, target: int) -> Tensor:
@@ -186,7 +211,7 @@ class Session:
             if not score.requires_grad and self._reconnect():
                 score = self._scored(target)
         if not score.requires_grad:
-            raise TargetError(self._disconnected(target))
+            raise TargetError(self.disconnected(target))
         return score
 
     @property
@@ -207,7 +232,7 @@ class Session:
         with self.arithmetic(grad=True):
             score = self._scored(target, map_tensors(cut, self.explained))
         if not score.requires_grad:
-            raise TargetError(self._disconnected(target))
+            raise TargetError(self.disconnected(target))
         ones = torch.ones_like(score)
         return list(torch.autograd.grad(score, free, ones, materialize_grads=True))
 
@@ -224,9 +249,11 @@ class Session:
         )
         return True
 
-    def _disconnected(self, target: int) -> str:
+    def disconnected(self, target: int) -> str:
+        """What to say when no gradient arrives."""
         label = self.bound[target].describe().label
-        where = ", ".join(layer.name for layer in self.layers) or "the input"
+        space = "the attention of any block" if self.attended else "the input"
+        where = ", ".join(layer.name for layer in self.layers) or space
         return (
             f"the score of {label!r} is not connected to {where} by gradients: argmax, .item(), "
             ".detach(), NMS or inference_mode in the model or target cut it; remove that, or use a "
@@ -246,7 +273,7 @@ class Session:
     def activations(self, layer: str) -> Tensor:
         """`[N, C, *S]`, detached, float32 or better."""
         if layer not in self._activations:
-            kept = map_tensors(Tensor.detach, self.done.kept[layer])
+            kept = self._cut(self.done.kept[layer])
             self._activations[layer] = self._laid(exact(self._spatial(layer, kept)))
         return self._activations[layer]
 
@@ -261,7 +288,7 @@ class Session:
         if (target, layer) in self._released:
             return self._released[target, layer]
         found = self._at_layer(target, layer)
-        return exact(self._spatial(layer, map_tensors(Tensor.detach, found)))
+        return exact(self._spatial(layer, self._cut(found)))
 
     def keep(self, target: int, layer: str) -> None:
         """Compute a gradient that is asked for after the graph is gone."""
@@ -274,6 +301,8 @@ class Session:
         self.explained = map_tensors(Tensor.detach, self.explained)
         for name, kept in self.done.kept.items():
             self.done.kept[name] = map_tensors(Tensor.detach, kept)
+        for block in self.done.blocks:
+            block.detach()
         self._leaves = [tensor.detach() for tensor in self._leaves]
         self.adopt(self.bound)
 
@@ -281,8 +310,23 @@ class Session:
         """Gradient of the score at the image, `[N, C, *S]`."""
         (found,) = self._reaching(target, slice(-1, None))
         if found is None:
-            raise TargetError(self._disconnected(target))
-        return exact(found.detach())
+            raise TargetError(self.disconnected(target))
+        return exact(self._cut(found))
+
+    def attention_gradients(self, target: int) -> list[Tensor | None]:
+        """Gradient of the score at every node of every attention block, in their order.
+
+        The blocks may be those of another pass afterwards.
+        """
+        found = self._at_attention(target)
+        if all(gradient is None for gradient in found) and self._reconnect():
+            found = self._at_attention(target)
+        return [None if one is None else exact(one.detach()) for one in found]
+
+    def _at_attention(self, target: int) -> list[Tensor | None]:
+        gradients = self._gradients.of(target, self)
+        count = sum(len(block.nodes) for block in self.done.blocks)
+        return gradients[self._at_layers : self._at_layers + count]
 
     def hvp(self, target: int, layer: str, vector: Tensor) -> Tensor:
         """Hessian of the score at a layer times `vector` `[N, C, *S]`."""

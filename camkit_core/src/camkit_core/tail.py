@@ -11,6 +11,7 @@ from weakref import proxy
 import torch
 from torch import Tensor, nn
 
+from camkit_core.common import common_arguments
 from camkit_core.errors import CaptureError
 from camkit_core.layers import Layer
 from camkit_core.owners import Owners
@@ -41,7 +42,8 @@ class Whole:
         """Output for rows `[M, C, *S]` of the layer."""
         self._output = replacement(self._session, self._layer, part, owners, clone=True)
         self._seen, self._done = 0, False
-        inputs = owners.inputs(self._session.inputs.usable(), copy=True)
+        common = common_arguments(self._session)
+        inputs = owners.inputs(self._session.inputs.usable(), common, copy=True)
         output = inputs.call(self._shadow.root)
         if not self._done:
             raise CaptureError(f"layer {self._layer.name!r} did not run on the copy of the model")
@@ -95,9 +97,9 @@ class Replay:
         before = written(self._rows)
         self._owners, self._done, self._depth = owners, False, 0
         self._counts: Counter[str] = Counter()
-        output = owners.inputs(self._session.inputs.usable(), copy=self._copy).call(
-            self._shadow.root
-        )
+        common = common_arguments(self._session)
+        inputs = owners.inputs(self._session.inputs.usable(), common, copy=self._copy)
+        output = inputs.call(self._shadow.root)
         if not self._done:
             raise CaptureError(f"layer {layer.name!r} did not run when its part was run alone")
         self.wrote = any(tensor._version != version for tensor, version in before)

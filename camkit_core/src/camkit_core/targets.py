@@ -1,25 +1,19 @@
-"""What can be explained without any plugin: classes, functions, one request per image."""
+"""What can be explained without any plugin: classes, functions, one target per image."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from camkit_core.errors import TargetError
 from camkit_core.outputs import class_scores
 from camkit_core.protocols import BoundTarget, Runner, Target, TargetInfo
-from camkit_core.registry import near
 from camkit_core.tree import describe, take, take_one, tensors
-
-if TYPE_CHECKING:
-    from camkit_core.registry import Registry
-
-TargetRequest = Any
-"""None, "pred", a class index or name, a list (one per image), a function, or a `Target`."""
 
 
 def choose_classes(
@@ -36,7 +30,7 @@ def choose_classes(
     given = requested.tolist() if isinstance(requested, Tensor) else requested
     chosen = [given] * images if isinstance(given, int) else list(given)
     if len(chosen) != images:
-        raise TargetError(_count(len(chosen), images))
+        raise TargetError(count_error(len(chosen), images))
     for index in chosen:
         if isinstance(index, bool) or not isinstance(index, int):
             raise TargetError(f"class {index!r} must be an integer in 0..{classes - 1}")
@@ -52,7 +46,7 @@ def _predicted(scores: Tensor, rank: int) -> Tensor:
     if classes < 2:
         raise TargetError(
             f"the model returns {list(scores.shape)}: with one output there is no predicted class; "
-            "pass target=0 to explain that output"
+            "pass target=0 to explain that output, or 'binary' for the side it is on"
         )
     if rank >= classes:
         raise TargetError(f"rank {rank + 1} was asked for, but the model has {classes} classes")
@@ -62,7 +56,8 @@ def _predicted(scores: Tensor, rank: int) -> Tensor:
     return scores.detach().sort(dim=1, descending=True, stable=True).indices[:, rank]
 
 
-def _count(given: int, images: int) -> str:
+def count_error(given: int, images: int) -> str:
+    """What to say when the number of targets is not that of the images."""
     return f"{given} targets for {images} images: pass one target for all, or {images}"
 
 
@@ -145,18 +140,25 @@ class CallableTarget:
 
 @dataclass(frozen=True)
 class PerImageTarget:
-    """One target per image."""
+    """One target per image, each of which sees its own image only."""
 
     targets: tuple[Target, ...]
 
     def bind(self, output: Any, run: Runner, /) -> BoundTarget:
-        """Bind every target on the whole clean output."""
-        return BoundPerImage(tuple(target.bind(output, run) for target in self.targets))
+        """Bind every target on the clean output of its image."""
+        images = len(self.targets)
+        rows = torch.arange(images).split(1)
+        return BoundPerImage(
+            tuple(
+                target.bind(take(output, row, images), run)
+                for target, row in zip(self.targets, rows, strict=True)
+            )
+        )
 
 
 @dataclass(frozen=True)
 class BoundPerImage:
-    """One bound target per image; each sees only the rows of its image."""
+    """One bound target per image, bound on that image alone; each sees only the rows of it."""
 
     targets: tuple[BoundTarget, ...]
 
@@ -166,7 +168,7 @@ class BoundPerImage:
         order: list[Tensor] = []
         for image, target in enumerate(self.targets):
             rows = (owner == image).nonzero()[:, 0]
-            found.append(target(take(output, rows, len(owner)), owner[rows]))
+            found.append(target(take(output, rows, len(owner)), torch.zeros_like(rows)))
             order.append(rows)
         values = torch.cat(found)
         return values[torch.cat(order).argsort()]
@@ -174,144 +176,40 @@ class BoundPerImage:
     def describe(self) -> TargetInfo:
         """All of them, and the classes if all are class targets."""
         infos = [target.describe() for target in self.targets]
-        labels = tuple(
-            info.labels[image] if info.labels else info.label for image, info in enumerate(infos)
-        )
-        classes = [info.classes for info in infos]
-        known = [c[image] for image, c in enumerate(classes) if c is not None]
+        labels = tuple(info.label for info in infos)
+        known = [info.classes for info in infos if info.classes is not None]
         return TargetInfo(
             kind="per image",
             label=", ".join(dict.fromkeys(labels)),
             labels=labels,
-            classes=torch.stack(known) if known and len(known) == len(infos) else None,
+            classes=torch.cat(known) if known and len(known) == len(infos) else None,
             differentiable=all(info.differentiable for info in infos),
+            boxes=_side_by_side([info.boxes for info in infos]),
+            absent=tuple(image for image, info in enumerate(infos) if info.absent),
+            issues=tuple(
+                replace(issue, images=(image,))
+                for image, info in enumerate(infos)
+                for issue in info.issues
+            ),
         )
 
+    @property
+    def similarity(self) -> BoundPerImage:
+        """What D-RISE asks of a detection target; absent where one of the targets is no detection.
 
-def as_target(
-    request: TargetRequest,
-    output: Any,
-    images: int,
-    registry: Registry,
-    class_names: Sequence[str] = (),
-) -> Target:
-    """The target a user means.
-
-    Raises:
-        TargetError: not understood, unknown class name, or the wrong number of targets.
-    """
-    request = _plain(request)
-    if request is None or (isinstance(request, str) and request == "pred"):
-        return ClassTarget()
-    if isinstance(request, bool | float):
-        raise TargetError(
-            f"target={request!r}: a class index is an integer, not {type(request).__name__}"
-        )
-    if isinstance(request, int):
-        return ClassTarget(request)
-    if isinstance(request, type):
-        raise TargetError(
-            f"target={request.__name__} is a class, not a target; did you forget the parentheses?"
-        )
-    if isinstance(request, Target):
-        return request
-    if isinstance(request, list | tuple | range):
-        return _per_image(request, output, images, registry, class_names)
-    if isinstance(request, str):
-        return _by_word(request, output, registry, class_names)
-    known = registry.target_for(request, output)
-    if known is not None:
-        return known
-    if callable(request):
-        return CallableTarget(request)
-    raise TargetError(
-        f"target={request!r} is not understood: give a class index, a class name, a list with one "
-        "per image, a function of one image's output, or a Target"
-    )
+        Raises:
+            AttributeError: a target has no such view.
+        """
+        views: tuple[Any, ...] = self.targets
+        return BoundPerImage(tuple(view.similarity for view in views))
 
 
-def _plain(request: TargetRequest) -> TargetRequest:
-    """Numbers and lists of them out of tensors and arrays."""
-    if hasattr(request, "tolist") and getattr(request, "ndim", 2) <= 1:
-        return request.tolist()
-    return request
-
-
-def _per_image(
-    requests: Sequence[Any],
-    output: Any,
-    images: int,
-    registry: Registry,
-    class_names: Sequence[str],
-) -> Target:
-    if len(requests) != images:
-        raise TargetError(_count(len(requests), images))
-    if all(isinstance(request, int) and not isinstance(request, bool) for request in requests):
-        return ClassTarget(tuple(requests))
-    return PerImageTarget(
-        tuple(as_target(one, output, images, registry, class_names) for one in requests)
-    )
-
-
-def _by_word(word: str, output: Any, registry: Registry, class_names: Sequence[str]) -> Target:
-    found = find_class(word, class_names)
-    if found is not None:
-        return ClassTarget(found)
-    if word.isdigit():
-        return ClassTarget(int(word))
-    rank = top(word)
-    if rank is not None:
-        raise TargetError(
-            f"target={word!r} means {rank} targets; use compare(..., targets={word!r}), or pass "
-            "'pred' for the first"
-        )
-    known = registry.target_for(word, output)
-    if known is not None:
-        return known
-    missing = registry.missing("target", word.partition(":")[0])
-    if not class_names:
-        raise TargetError(
-            f"target={word!r}: this model's class names are not known; pass a class index, or a "
-            f"model loaded with camkit.load_model(...){missing}"
-        )
-    raise TargetError(f"no class is called {word!r}{_near_class(word, class_names)}{missing}")
-
-
-def _near_class(word: str, class_names: Sequence[str]) -> str:
-    """Class names that contain the word, before those that are spelled alike."""
-    inside = [name for name in class_names if word.strip().lower() in name.lower()][:3]
-    quoted = " or ".join(map(repr, inside))
-    return f"; did you mean {quoted}?" if inside else near(word, class_names)
-
-
-def top(word: str) -> int | None:
-    """K for `"topK"`, else None."""
-    digits = word.removeprefix("top")
-    return int(digits) if word.startswith("top") and digits.isdigit() and int(digits) else None
-
-
-def find_class(name: str, class_names: Sequence[str]) -> int | None:
-    """Index of a class name, ignoring case; None if there is none.
-
-    Raises:
-        TargetError: several classes have that name.
-    """
-    wanted = name.strip().lower()
-    found = [index for index, known in enumerate(class_names) if known.strip().lower() == wanted]
-    if len(found) > 1:
-        raise TargetError(f"several classes are called {name!r}: pass one of the indices {found}")
-    return found[0] if found else None
-
-
-def expand_targets(requests: Any) -> list[TargetRequest]:
-    """The targets of a comparison: a list of requests, with `"topK"` spread into K ranks."""
-    requests = _plain(requests)
-    if not isinstance(requests, list | tuple | range):
-        requests = [requests]
-    spread: list[TargetRequest] = []
-    for request in requests:
-        ranks = top(request) if isinstance(request, str) else None
-        spread.extend([ClassTarget(rank=r) for r in range(ranks)] if ranks else [request])
-    if not spread:
-        raise TargetError("targets=[] is empty: pass at least one, or None for the predicted class")
-    return spread
+def _side_by_side(boxes: Sequence[Tensor | None]) -> Tensor | None:
+    """Boxes of single images `[1, P, 4]` as `[N, P, 4]`, filled up with NaN."""
+    known = [one for one in boxes if one is not None]
+    if not known:
+        return None
+    most = max(one.shape[1] for one in known)
+    none = known[0].new_full((1, 0, 4), torch.nan)
+    rows = [none if one is None else one for one in boxes]
+    return torch.cat([pad(one, (0, 0, 0, most - one.shape[1]), value=torch.nan) for one in rows])

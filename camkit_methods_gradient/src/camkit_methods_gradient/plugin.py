@@ -6,6 +6,7 @@ from camkit_core import Entry, Paper, hookimpl
 
 _A = ("activations",)
 _AG = ("activations", "gradients")
+_PG = ("gradients", "attention")
 _BACKWARD = "1F + 1B"
 
 _EIGENCAM = Paper(
@@ -47,11 +48,12 @@ def _blind(
     summary: str,
     *,
     needs: tuple[str, ...] = _A,
+    runs: str = "1F",
     paper: Paper | None = None,
 ) -> Entry:
-    """A method that gives the same map for every class, from a forward pass alone."""
+    """A method that gives the same map for every class."""
     return _method(
-        name, attribute, summary, needs=needs, runs="1F", class_discriminative=False, paper=paper
+        name, attribute, summary, needs=needs, runs=runs, class_discriminative=False, paper=paper
     )
 
 
@@ -272,6 +274,94 @@ def camkit_entries() -> list[Entry]:
                 authors=("Karjauv, Aray", "Albayrak, Sahin"),
                 year=2024,
                 arxiv="2407.06059",
+            ),
+        ),
+        _blind(
+            "rollout",
+            "Rollout",
+            "attention weights multiplied through all blocks of a transformer",
+            needs=("attention",),
+            runs=_BACKWARD,
+            paper=Paper(
+                title="Quantifying Attention Flow in Transformers",
+                authors=("Abnar, Samira", "Zuidema, Willem"),
+                year=2020,
+                venue="ACL",
+                arxiv="2005.00928",
+            ),
+        ),
+        _method(
+            "chefer",
+            "Chefer",
+            "gradient times attention, handed through all blocks of a transformer",
+            needs=_PG,
+            paper=Paper(
+                title="Generic Attention-model Explainability for Interpreting Bi-Modal and "
+                "Encoder-Decoder Transformers",
+                authors=("Chefer, Hila", "Gur, Shir", "Wolf, Lior"),
+                year=2021,
+                venue="ICCV",
+                arxiv="2103.15679",
+            ),
+        ),
+        _method(
+            "legrad",
+            "LeGrad",
+            "how the attention of each block could raise the score of that block's tokens",
+            needs=_PG,
+            runs="1F + 2B per block",
+            paper=Paper(
+                title="LeGrad: An Explainability Method for Vision Transformers via Feature "
+                "Formation Sensitivity",
+                authors=(
+                    "Bousselham, Walid",
+                    "Boggust, Angie",
+                    "Chaybouti, Sofian",
+                    "Strobelt, Hendrik",
+                    "Kuehne, Hilde",
+                ),
+                year=2025,
+                venue="ICCV",
+                arxiv="2404.03214",
+            ),
+        ),
+        _method(
+            "gradeclip",
+            "GradECLIP",
+            "gradient times value, weighted by how alike the query and the keys are",
+            needs=_PG,
+            aliases=("grad_eclip",),
+            paper=Paper(
+                title="Gradient-based Visual Explanation for Transformer-based CLIP",
+                authors=(
+                    "Zhao, Chenyang",
+                    "Wang, Kun",
+                    "Zeng, Xingyu",
+                    "Zhao, Rui",
+                    "Chan, Antoni B.",
+                ),
+                year=2024,
+                venue="ICML",
+                arxiv="2502.18816",
+            ),
+        ),
+        _method(
+            "attcat",
+            "AttCAT",
+            "gradient times token, weighted by the attention that the token gets",
+            needs=_PG,
+            paper=Paper(
+                title="AttCAT: Explaining Transformers via Attentive Class Activation Tokens",
+                authors=(
+                    "Qiang, Yao",
+                    "Pan, Deng",
+                    "Li, Chengyin",
+                    "Li, Xin",
+                    "Jang, Rhongho",
+                    "Zhu, Dongxiao",
+                ),
+                year=2022,
+                venue="NeurIPS",
             ),
         ),
         _blind("dummycam", "DummyCAM", "control: average activation above its median"),

@@ -22,6 +22,9 @@ WORDS: dict[str, Need] = {
     "scores": Need.SCORES,
     "at": Need.RECAPTURE,
     "attention": Need.ATTENTION,
+    "grid": Need.ATTENTION,
+    "readers": Need.ATTENTION,
+    "exit_gradients": Need.ATTENTION | Need.GRADIENTS,
     "graph": Need.GRAPH,
 }
 """What a method reads of its capture, and the need that stands for it."""
@@ -50,6 +53,8 @@ class Watched:
         value = getattr(self._capture, name)
         if isinstance(value, Tensor):
             self.given.setdefault(name, (value, value._version))
+        if name == "attention":
+            return tuple(_WatchedBlock(one, self.used, self.given) for one in value)
         if name == "at":
             return lambda inputs: Watched(value(inputs), self.used, self.given)
         return value
@@ -57,6 +62,22 @@ class Watched:
     def __getitem__(self, layer: str) -> Watched:
         self.used.add(Need.LAYERS)
         return Watched(self._capture[layer], self.used, self.given)
+
+
+class _WatchedBlock:
+    """One block's attention that notes the same."""
+
+    def __init__(self, block: Any, used: set[Need], given: dict[str, tuple[Tensor, int]]) -> None:
+        self._block, self._used, self._given = block, used, given
+
+    def __getattr__(self, name: str) -> Any:
+        if name.endswith("gradients"):
+            self._used.add(Need.GRADIENTS)
+        value = getattr(self._block, name)
+        if isinstance(value, Tensor):
+            place = f"attention ({name} of {self._block.layer})"
+            self._given.setdefault(place, (value, value._version))
+        return value
 
 
 class Watch:

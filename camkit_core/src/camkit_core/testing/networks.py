@@ -185,6 +185,41 @@ class DropoutNet(DeepNet):
         return super().tail(self.drop(self.norm(a)))
 
 
+class AttentionNet(DeepNet):
+    """Two blocks of attention between all positions follow the layer; then pooling.
+
+    Without an embedding of places, so that moving the picture moves everything with it.
+    """
+
+    def build(self) -> None:
+        """A convolution, the blocks and a linear layer."""
+        super().build()
+        self.blocks = nn.Sequential(Attend(8, heads=2), Attend(8, heads=2))
+
+    def act(self, z: Tensor) -> Tensor:
+        """The blocks."""
+        return self.blocks(z)  # type: ignore[no-any-return]
+
+
+class Attend(nn.Module):
+    """`x + attention(x)` over the positions of `[N, C, *S]`."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv, self.project = nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape; random in training mode."""
+        tokens = x.flatten(2).transpose(1, 2)
+        q, k, v = self.qkv(tokens).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        drop = 0.5 * self.training
+        mixed = functional.scaled_dot_product_attention(q, k, v, dropout_p=drop)
+        change = self.project(mixed.transpose(1, 2).flatten(2))
+        moved: Tensor = change.transpose(1, 2).reshape(x.shape)
+        return x + moved
+
+
 class WallNet(Net):
     """Class 0 reads the left half of the last axis only; the other classes read everything."""
 

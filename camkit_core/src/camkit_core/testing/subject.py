@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from camkit_core.api import explain
 from camkit_core.errors import CapabilityError, OptionError
 from camkit_core.explanation import Explanation
-from camkit_core.need import AT_A_LAYER, READS_SCORE, Claim, Need
+from camkit_core.need import READS_SCORE, Claim, Need, at_a_layer
 from camkit_core.options import method_of
 from camkit_core.protocols import Method
 from camkit_core.registry import Registry, default_registry
 from camkit_core.testing.judge import live
-from camkit_core.testing.networks import LAYER, DeepNet, GapNet, Net, images
+from camkit_core.testing.networks import LAYER, AttentionNet, DeepNet, GapNet, Net, images
 from camkit_core.testing.report import ConformanceError
 
 NetT = TypeVar("NetT", bound=Net)
@@ -52,17 +52,27 @@ class Subject:
     @property
     def at_layer(self) -> bool:
         """Whether the map has the layer's resolution rather than the input's."""
-        return bool(self.needs & AT_A_LAYER)
+        return at_a_layer(self.needs)
 
     @property
     def reads_score(self) -> bool:
         """Whether the target matters."""
         return bool(self.needs & READS_SCORE)
 
+    @property
+    def attends(self) -> bool:
+        """Whether it is defined on networks with attention only."""
+        return Need.ATTENTION in self.needs
+
+    @property
+    def on_picture(self) -> bool:
+        """Whether the map has the size of a layer: the explained one, or that of the tokens."""
+        return self.at_layer or self.attends
+
     @cached_property
     def needs_head(self) -> bool:
         """Whether it is defined only behind global average pooling and a linear layer."""
-        if Need.HEAD in self.needs or self.method is None:
+        if Need.HEAD in self.needs or self.method is None or self.attends:
             return Need.HEAD in self.needs
         return not self._capable(DeepNet(seed=1)) and self._capable(GapNet(seed=1))
 
@@ -85,6 +95,8 @@ class Subject:
     @property
     def home(self) -> type[Net]:
         """The kind of network on which the subject is defined."""
+        if self.attends:
+            return AttentionNet
         return GapNet if self.needs_head else DeepNet
 
     @cached_property
@@ -199,6 +211,11 @@ def own_engine(subject: Subject) -> str:
 def linear_head_only(subject: Subject) -> str:
     """For checks whose network has another head."""
     return "it is defined behind average pooling and a linear layer only" * subject.needs_head
+
+
+def attention_only(subject: Subject) -> str:
+    """For checks whose network has no attention."""
+    return "it is defined on networks with attention only" * subject.attends
 
 
 def blind(subject: Subject) -> str:

@@ -79,7 +79,8 @@ def inplace_network(subject: Subject) -> None:
 def training_mode(subject: Subject) -> None:
     """With dropout and batch normalisation."""
     x = images(2)
-    net: Net = subject.net() if subject.needs_head else subject.on(DropoutNet, x, seed=6)
+    own = subject.needs_head or subject.attends  # a network of attention drops by itself
+    net: Net = subject.net() if own else subject.on(DropoutNet, x, seed=6)
     before = subject.raw(net, x)
     after = subject.raw(copy.deepcopy(net).train(), x)
     equal(after, before, "a model in training mode; dropout or batch statistics were active")
@@ -176,7 +177,7 @@ def _dimensions(subject: Subject, dims: int) -> None:
     x = images(2, dims)
     net = subject.on(subject.home, x, dims=dims)
     maps = subject.raw(net, x)
-    here = tuple(net.features(x).shape[2:]) if subject.at_layer else tuple(x.shape[2:])
+    here = tuple(net.features(x).shape[2:]) if subject.on_picture else tuple(x.shape[2:])
     if Need.LAYERS not in subject.needs:
         ensure(
             tuple(maps.shape) == (2, *here),

@@ -23,7 +23,7 @@ def raw_map(subject: Subject) -> None:
     net, x = subject.net(stride=2), images(2, size=(9, 14))
     raw = subject.answer(net, x)
     with torch.no_grad():
-        here = net.features(x).shape[2:] if subject.at_layer else x.shape[2:]
+        here = net.features(x).shape[2:] if subject.on_picture else x.shape[2:]
     if Need.LAYERS not in subject.needs:
         ensure(
             list(raw.shape) in ([2, *here], [2, *x.shape[2:]]),

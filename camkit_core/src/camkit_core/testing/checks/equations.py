@@ -11,6 +11,7 @@ from torch import Tensor
 from camkit_core.need import Claim
 from camkit_core.testing.judge import CLEAR, EXACT, distance, ensure, equal, fail, live
 from camkit_core.testing.networks import (
+    AttentionNet,
     DeepNet,
     GapNet,
     SkipNet,
@@ -22,7 +23,13 @@ from camkit_core.testing.networks import (
     margin,
 )
 from camkit_core.testing.reference import REFERENCES, Reference
-from camkit_core.testing.subject import Subject, both, in_input_space, linear_head_only
+from camkit_core.testing.subject import (
+    Subject,
+    attention_only,
+    both,
+    in_input_space,
+    linear_head_only,
+)
 from camkit_core.testing.suite import Suite
 
 SUITE: Suite[Subject] = Suite("method")
@@ -82,7 +89,10 @@ def reference(subject: Subject) -> None:
         )
 
 
-@SUITE.check("behind average pooling and a linear layer the map is CAM's (1e-9), if claimed")
+@SUITE.check(
+    "behind average pooling and a linear layer the map is CAM's (1e-9), if claimed",
+    unless=attention_only,
+)
 def gap_is_cam(subject: Subject) -> None:
     """`sum_k w_ck A_k / Z`."""
 
@@ -95,7 +105,9 @@ def gap_is_cam(subject: Subject) -> None:
     relation(subject, Claim.GAP_IS_CAM, pair, "comparing with CAM on a pooled linear head")
 
 
-@SUITE.check("the map sums to sum(G * A) (1e-9), if claimed", unless=linear_head_only)
+@SUITE.check(
+    "the map sums to sum(G * A) (1e-9), if claimed", unless=both(linear_head_only, attention_only)
+)
 def conservation(subject: Subject) -> None:
     """On a network whose gradients differ between positions."""
     net, x = subject.net(), images(2)
@@ -143,7 +155,8 @@ def linear_in_target(subject: Subject) -> None:
         return first(output) + second(output)
 
     def pair(attempt: int) -> tuple[Tensor, Tensor]:
-        net = subject.on(SmoothNet, x, first, seed=3 + attempt)
+        kind = AttentionNet if subject.attends else SmoothNet
+        net = subject.on(kind, x, first, seed=3 + attempt)
         parts = subject.raw(net, x, first) + subject.raw(net, x, second)
         return subject.raw(net, x, total), parts
 

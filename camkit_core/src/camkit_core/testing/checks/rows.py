@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from camkit_core.declared import allowed_rows
 from camkit_core.errors import BudgetError
 from camkit_core.need import Claim, Need
 from camkit_core.testing.judge import ensure, equal, fail, refused
 from camkit_core.testing.networks import SwitchNet, images
-from camkit_core.testing.subject import Subject, both, no_rows, own_engine
+from camkit_core.testing.subject import Subject, attention_only, both, no_rows, own_engine
 from camkit_core.testing.suite import Suite
 
 SUITE: Suite[Subject] = Suite("method")
@@ -35,6 +36,22 @@ def chunks(subject: Subject) -> None:
         equal(after, before, f"batch_size={size}; results must not depend on the chunk's size")
 
 
+def _undeclared(subject: Subject) -> str:
+    runs = getattr(subject.method, "runs", "")
+    free = allowed_rows(runs, (1,), 1) == math.inf
+    return _no_chunks(subject) or ("`runs` is free text" if free else "")
+
+
+@SUITE.check("with default options it asks for no more runs than it declares", unless=_undeclared)
+def declared_runs(subject: Subject) -> None:
+    """`runs = "1F + K T"` is what listings show and users plan with."""
+    method = type(subject.method)()
+    usual = Subject(subject.name, subject.needs, subject.claims, method=method)
+    for issue in usual.explain(subject.net(), images(1), 1, batch_size=64).issues:
+        if issue.code == "more_runs":
+            fail(issue.message)
+
+
 @SUITE.check("a budget of one forward is refused before the work starts", unless=_RUNS_AGAIN)
 def budget(subject: Subject) -> None:
     """`BudgetError` with both numbers."""
@@ -45,7 +62,10 @@ def budget(subject: Subject) -> None:
         subject.explain(subject.net(), images(2), budget=1)
 
 
-@SUITE.check("what perturbed images answer does not change which class is explained (1e-9)")
+@SUITE.check(
+    "what perturbed images answer does not change which class is explained (1e-9)",
+    unless=attention_only,
+)
 def frozen_target(subject: Subject) -> None:
     """A model whose answer changes as soon as anything is taken away from the image."""
     net, x = SwitchNet(seed=2), 2 * images(1)

@@ -19,7 +19,8 @@ SUITE: Suite[Subject] = Suite("method")
 
 def _prepared(subject: Subject) -> Net:
     """A model with hooks, gradients and flags of its own, worth protecting."""
-    net = subject.net() if subject.needs_head else DropoutNet(seed=6)
+    own = subject.needs_head or subject.attends
+    net = subject.net() if own else DropoutNet(seed=6)
     for index, parameter in enumerate(net.parameters()):
         if index % 2 == 0:
             parameter.grad = torch.full_like(parameter, 0.5)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from camkit_core.errors import CamkitError, LayoutError
 from camkit_core.testing.judge import ensure, fail
-from camkit_core.testing.kinds.made import made
+from camkit_core.testing.kinds.made import example_of, made
 from camkit_core.testing.layouts import numbered, token_layouts
 from camkit_core.testing.report import Report
 from camkit_core.testing.run import NOTHING, OnFail
@@ -64,6 +64,10 @@ def _suitable(reshape: Any) -> tuple[Any, ...]:
 
 def reshape_subject(reshape: Any, outputs: tuple[Any, ...] = ()) -> tuple[ReshapeSubject, str]:
     """Subject and name."""
+    example = None if outputs else example_of("reshape", reshape)
+    if example is not None:
+        found, *outputs = example()
+        return ReshapeSubject(found, tuple(map(_numbers, outputs)), True), str(reshape)
     found, name = made("reshape", reshape)
     numbered_outputs = tuple(map(_numbers, outputs)) or _suitable(found)
     return ReshapeSubject(found, numbered_outputs, bool(outputs)), name
@@ -79,7 +83,8 @@ def check_reshape(
     """Put a reshape through its checks.
 
     Args:
-        reshape: instance, class or registered name.
+        reshape: instance, class or registered name. A class with `example()`, which returns a
+            reshape and layer outputs for it, is checked on these.
         outputs: layer outputs for N >= 2 images that it reads; only their structure and shapes
             matter. Without any, the kit's own tokens, channel-first and channel-last outputs.
         expected_failures: see `check_method`.

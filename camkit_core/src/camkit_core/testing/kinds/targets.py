@@ -12,7 +12,7 @@ from torch import Tensor
 from camkit_core.errors import CamkitError, CapabilityError
 from camkit_core.protocols import BoundTarget, TargetInfo
 from camkit_core.testing.judge import EXACT, ensure, fail
-from camkit_core.testing.kinds.made import made
+from camkit_core.testing.kinds.made import example_of, made
 from camkit_core.testing.report import Report
 from camkit_core.testing.run import NOTHING, OnFail
 from camkit_core.testing.suite import Suite, Tier
@@ -32,7 +32,23 @@ class TargetSubject:
     @property
     def images(self) -> int:
         """N."""
-        return len(floating(self.output)[0])
+        return len(self.output) if self.listed else len(floating(self.output)[0])
+
+    @property
+    def listed(self) -> bool:
+        """Whether the output is a list with something of its own for each image."""
+        return isinstance(self.output, list) and not all(
+            isinstance(one, Tensor) for one in self.output
+        )
+
+    def split(self, values: list[Tensor], row: int) -> tuple[list[Tensor], list[Tensor]]:
+        """Of one value for every floating tensor: what belongs to an image, and to the others."""
+        if self.listed:
+            images = [image for image, one in enumerate(self.output) for _ in floating(one)]
+            pairs = list(zip(images, values, strict=True))
+            return [v for i, v in pairs if i == row], [v for i, v in pairs if i != row]
+        batched = [value for value in values if len(value) == self.images]
+        return [v[row] for v in batched], [v[self.rows != row] for v in batched]
 
     @property
     def rows(self) -> Tensor:
@@ -66,6 +82,10 @@ def class_scores() -> Tensor:
 
 def target_subject(target: Any, output: Any = None) -> tuple[TargetSubject, str]:
     """Subject and name."""
+    example = example_of("target", target) if output is None else None
+    if example is not None:
+        found, output = example()
+        return TargetSubject(found, output, plain=False), getattr(target, "__name__", target)
     found, name = made("target", target)
     given = class_scores() if output is None else output
     return TargetSubject(found, given, output is None), name
@@ -82,8 +102,10 @@ def check_target(
     """Put a target through its checks.
 
     Args:
-        target: instance, class or registered name.
-        output: what a model would return for N >= 2 images (default: class scores `[4, 5]`).
+        target: instance, class or registered name. A class with `example()`, which returns a
+            target and an output for it, is checked on these.
+        output: what a model would return for N >= 2 images (default: class scores `[4, 5]`); a
+            list with one entry per image is fine.
         expected_failures: see `check_method`.
         tier: see `check_method`.
         on_fail: see `check_method`.
@@ -181,10 +203,7 @@ def gradients(subject: TargetSubject) -> None:
         return
     for row in range(subject.images):
         found = _gradient(bound, subject.output, subject.rows, row)
-        own = sum(float(g[row].abs().sum()) for g in found if len(g) == subject.images)
-        rest = sum(
-            float(g[subject.rows != row].abs().sum()) for g in found if len(g) == subject.images
-        )
+        own, rest = (sum(float(g.abs().sum()) for g in of) for of in subject.split(found, row))
         ensure(own > 0, f"the score of image {row} has no gradient at its own output")
         ensure(rest == 0, f"the score of image {row} depends on the output of other images")
 

@@ -28,7 +28,7 @@ class Ablation(MethodModel):
     name: ClassVar[str] = "ablation"
     needs: ClassVar[Need] = Need.ACTIVATIONS | Need.TAIL
     claims: ClassVar[frozenset[Claim]] = _DROP | {Claim.CHANNEL_RESCALING}
-    runs: ClassVar[str] = "1F + one row per channel"
+    runs: ClassVar[str] = "1F + K T"
 
     def rows(self, capture: Capture) -> Any:
         """Every image without each of its channels."""
@@ -91,6 +91,14 @@ class OwnersMixed(Ablation):
         return capture.score[:, None] - scores.reshape(capture.activations.shape[:2])
 
 
+class Understated(Ablation):
+    """Runs twice for every channel, and declares one run."""
+
+    def drops(self, capture: Capture) -> Tensor:
+        """The mean of both."""
+        return (super().drops(capture) + super().drops(capture)) / 2
+
+
 class Masks(MethodModel):
     """The mean of random masks, weighted by what they leave of the score: right."""
 
@@ -102,7 +110,7 @@ class Masks(MethodModel):
             *(Claim.SCORE_SCALING, Claim.SCORE_SHIFT, Claim.LINEAR_IN_TARGET),
         }
     )
-    runs: ClassVar[str] = "1F + one row per sample"
+    runs: ClassVar[str] = "1F + 16 F"
 
     samples: int = Field(16, ge=2, description="masks per image")
 
@@ -145,5 +153,6 @@ MUTANTS = (
     _mutant(MissingBaseline, "score_shift"),
     _mutant(RowsByChunk, "chunks"),
     _mutant(OwnersMixed, "batch_independence"),
+    _mutant(Understated, "declared_runs"),
     _mutant(ReusedMasks, "monte_carlo", "full"),
 )
