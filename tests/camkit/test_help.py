@@ -23,6 +23,7 @@ LIGHT = [
     ["demo", "--help"],
     ["methods"],
     ["methods", "--json"],
+    ["targets"],
     ["plugins"],
     ["cite", "gradcam", "hirescam"],
     ["explian"],
@@ -70,7 +71,8 @@ def test_explain_help_has_every_option_and_an_example(run) -> None:
     text = run("explain", "--help").out
     options = """
         --model --method -m --target -t --layer -l --post --alpha --colormap --scale --device
-        --batch-size --chunk --budget --precision --seed --out -o --format --overwrite --json --quiet -q
+        --batch-size --chunk --budget --precision --seed --out -o --format --overwrite --json
+        --quiet -q
         --verbose -v
     """
     for option in options.split():

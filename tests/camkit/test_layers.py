@@ -9,10 +9,11 @@ def test_table_names_shapes_and_the_default(run, net: str) -> None:
     done = run("layers", "--model", net)
     assert done.code == 0
     assert done.out == ""
-    assert done.lines[0].split() == ["layer", "type", "output", "picture", "calls", "note"]
+    header = ["layer", "type", "output", "picture", "read", "as", "calls", "note"]
+    assert done.lines[0].split() == header
     default = next(line for line in done.lines if line.startswith("*"))
     assert default.split()[:3] == ["*", "features", "Conv2d"]
-    assert "48x48" in default
+    assert " ".join(default.split()).endswith("48x48 [N, C, *S] 1")
     assert any(line.startswith("* default: features (") for line in done.lines)
     head = next(line for line in done.lines if line.split()[0] == "head")
     assert head.split()[1:5] == ["Linear", "[1,", "4]", "-"]
@@ -27,6 +28,7 @@ def test_json_lists_every_module(run, net: str) -> None:
         ("head", None, False),
     ]
     assert {row["calls"] for row in done.records} == {1}
+    assert [row["reshape"] for row in done.records] == ["ChannelsFirst()"] * 2 + [None]
     assert "one vector per image" in done.records[2]["note"]
 
 
@@ -134,3 +136,38 @@ def test_a_missing_photo_is_exit_code_2(run, net: str, photo: Path) -> None:
     done = run("layers", "phot.png", "--model", net)
     assert done.code == 2
     assert "did you mean 'photo.png'" in done.err
+
+
+FILM = """
+import torch
+from torch import nn
+from camkit_tasks import ClipPreprocess, ImagePreprocess
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv3d(3, 4, 3, padding=1), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(self.conv(x).mean((2, 3, 4)))
+
+
+def build():
+    frame = ImagePreprocess(resize=None, crop=(12, 16))
+    return Net(), ClipPreprocess(frame=frame, frames=5)
+"""
+
+
+def test_a_video_network_is_probed_with_a_clip_and_refuses_a_photo(
+    run, photo: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "film.py").write_text(FILM)
+    records = run("layers", "--model", "film.py:build", "--json").records
+    assert records[0]["output"] == "[1, 4, 5, 12, 16]"
+    assert records[0]["picture"] == [5, 12, 16]
+    for command in ("layers", "explain"):
+        done = run(command, photo, "--model", "film.py:build")
+        assert done.code in (1, 2)
+        assert "video network: it explains clips" in done.err
+        assert "from Python pass 5 frames" in done.err

@@ -11,7 +11,7 @@ from camkit.cli import terminal
 from camkit.cli.errors import Usage
 from camkit.run import request
 from camkit.run.predictions import predictions
-from camkit_core import ClassTarget, OptionError, UnknownNameError, default_registry
+from camkit_core import OptionError, UnknownNameError, default_registry
 
 
 @pytest.mark.parametrize(
@@ -62,15 +62,17 @@ def test_method_options_are_checked_with_the_names(spec: str, message: str) -> N
 
 
 def test_targets_are_classes_names_and_ranks() -> None:
-    words = ["pred", "281", "tabby cat", "-3", "top2", "281"]
+    words = ["pred", "281", "tabby cat", "-3", "top2", "281", "281-vs-282,285", "box:0"]
     found = [(wanted.word, wanted.request) for wanted in request.targets(words)]
     assert found == [
         ("pred", "pred"),
         ("281", 281),
         ("tabby cat", "tabby cat"),
         ("-3", -3),
-        ("top2 #1", ClassTarget(rank=0)),
-        ("top2 #2", ClassTarget(rank=1)),
+        ("top2 #1", "pred:0"),
+        ("top2 #2", "pred:1"),
+        ("281-vs-282,285", "281-vs-282,285"),
+        ("box:0", "box:0"),
     ]
     assert [wanted.word for wanted in request.targets([])] == ["pred"]
     assert [wanted.request for wanted in request.targets(["topaz", "stop2"])] == ["topaz", "stop2"]
@@ -78,7 +80,7 @@ def test_targets_are_classes_names_and_ranks() -> None:
 
 @pytest.mark.parametrize("word", ["top0", "", "  "])
 def test_targets_that_mean_nothing(word: str) -> None:
-    with pytest.raises(Usage, match="give pred, top3, a class number or a class name"):
+    with pytest.raises(Usage, match="give pred, top3, a class number or name, or what camkit targets lists"):
         request.targets([word])
 
 

@@ -141,7 +141,7 @@ def test_it_is_found_where_it_is_installed() -> None:
     (info,) = [one for one in registry.plugins if one.status == "ok"]
     assert (info.distribution, info.version) == ("camkit-example", camkit_example.__version__)
     assert registry.resolve("method", "example") is Example
-    assert registry.target_for("example_odds:3", None) == LogOdds(3)
-    assert registry.target_for("example_odds", None) == LogOdds()
-    assert registry.target_for("examples", None) is None
+    assert registry.target_for("example_odds:3", None, None) == LogOdds(3)
+    assert registry.target_for("example_odds", None, None) == LogOdds()
+    assert registry.target_for("examples", None, None) is None
     assert plugin.camkit_target_for(281) is None

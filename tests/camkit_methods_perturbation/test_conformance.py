@@ -6,13 +6,15 @@ from collections.abc import Callable
 
 from perturbation_proof.family import EVERYTHING
 
-from camkit_core import default_registry
+from camkit_core import BoundTarget, Capture, default_registry
 from camkit_core.testing import parametrize_checks
+from camkit_methods_perturbation.drise import DRISE
 
+# Asked below, with a similarity that the networks of the checks have.
 FAMILY = {
     entry.name
     for entry in default_registry().entries("method")
-    if entry.distribution == "camkit-methods-perturbation"
+    if entry.distribution == "camkit-methods-perturbation" and entry.name != "drise"
 }
 
 # Random methods are asked for so much that their random numbers are needed.
@@ -52,4 +54,17 @@ def test_every_method_is_asked() -> None:
 
 @parametrize_checks(SPECS, EXPECTED)
 def test_family(check: Callable[[], None]) -> None:
+    check()
+
+
+class OnScores(DRISE):
+    """The score stands for the similarity; what D-RISE owes the engine is the same."""
+
+    def similarity(self, capture: Capture) -> BoundTarget:
+        """The target itself."""
+        return capture.target
+
+
+@parametrize_checks([OnScores(masks=60, grid=3)])
+def test_drise(check: Callable[[], None]) -> None:
     check()

@@ -13,7 +13,7 @@ from camkit_core import Registry
 NAMES = {
     *("scorecam", "gscorecam", "sscam", "iscam", "groupcam", "clustercam", "cosinecam", "polycam"),
     *("polygradcam", "opticam", "rise", "occlusion", "ablationcam", "reciprocam", "vitreciprocam"),
-    *("liftcam", "channelshapley", "lime", "kernelshap"),
+    *("liftcam", "channelshapley", "lime", "kernelshap", "drise"),
 }
 
 

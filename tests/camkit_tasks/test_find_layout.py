@@ -141,7 +141,9 @@ def test_a_norm_that_permutes_inside_says_nothing():
             return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
     model = nn.Sequential(nn.Conv2d(3, 8, 4, 4), LayerNorm2d(8))
-    assert found_for(model, "1", image()) is None  # [N, 8, 8, 8] reads both ways
+    picture = image()  # [N, 8, 8, 8] reads both ways
+    assert find_reshape(model, "1", model[1], output_of(model, "1", picture), picture) is None
+    assert found_for(model, "1", picture) == ChannelsFirst(), "as the convolution before it"
 
 
 def test_what_is_not_a_tensor_or_not_an_image_is_none():

@@ -10,7 +10,7 @@ from tasks_proof.layouts import Block, assert_finds_the_spot, found_for, image, 
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer, resnet18
 
-from camkit_core import ChannelsFirst
+from camkit_core import ChannelsFirst, LayoutError
 from camkit_tasks import Tokens
 from camkit_tasks.reshapes.find import find_reshape
 
@@ -121,10 +121,70 @@ def test_declared_prefix_and_patch_size(prefix):
     assert_finds_the_spot(model, "blocks.0", image(64, 64))
 
 
-def test_more_tokens_than_declared_are_not_guessed_at():
+def test_more_tokens_than_declared_are_an_error_with_the_sums():
     model = seeded(partial(Declared, 1))
-    tokens = torch.zeros(2, 19, 10)  # 3 + 2 x 8
-    assert find_reshape(model, "blocks", model.blocks, tokens, image(16, 64)) is None
+    sums = r"19 = 3 \+ 2·8, but the network's patches make 16 = 0 \+ 2·8 or 17 = 1 \+ 2·8; say "
+    with pytest.raises(LayoutError, match=sums + r".*'tokens:prefix=3,grid=2x8'"):
+        find_reshape(model, "blocks", model.blocks, torch.zeros(2, 19, 10), image(16, 64))
+    with pytest.raises(LayoutError, match=r"9 is less than 2·8, but the network's patches"):
+        find_reshape(model, "blocks", model.blocks, torch.zeros(2, 9, 10), image(16, 64))
+
+
+def test_the_grid_that_comes_with_the_tokens_is_believed():
+    model, tokens = seeded(partial(Undeclared, 1)), torch.zeros(2, 1 + 3 * 5, 10)
+    for output in ((tokens, (3, 5)), (tokens, 3, 5), [tokens, [3, 5]]):
+        found = find_reshape(model, "plain", model.plain, output, image(16, 64))
+        assert found == Tokens(prefix=1, grid=(3, 5))
+    for output in ((tokens, (5, 5)), (tokens, (3, 5, 1)), (tokens, True, 5)):
+        assert find_reshape(model, "plain", model.plain, output, image(16, 64)) is None
+
+
+class Stages(nn.Module):
+    """Overlapping patches, halved between stages, tokens in each; a class token in the last."""
+
+    def __init__(self, register: bool = False) -> None:
+        super().__init__()
+        self.cut = nn.Conv2d(3, 6, 7, 4, 3)
+        self.norm = nn.LayerNorm(6)
+        self.halve = nn.Conv2d(6, 6, 3, 2, 1)
+        self.cls_token = nn.Parameter(torch.randn(1, 1, 6))
+        if register:
+            self.register_tokens = nn.Parameter(torch.randn(1, 4, 6))
+        self.last = nn.LayerNorm(6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.cut(x)
+        z = self.norm(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(x.shape)
+        z = self.halve(z).flatten(2).transpose(1, 2)
+        extra = [self.cls_token, *([self.register_tokens] if len(self._parameters) > 1 else [])]
+        z = torch.cat([one.expand(len(z), -1, -1) for one in extra] + [z], 1)
+        return self.last(z)[:, 0]
+
+
+@pytest.mark.parametrize("size", [(32, 32), (32, 96), (44, 28)])
+def test_grids_of_later_stages_follow_the_strides(size):
+    model, x = seeded(Stages), image(*size)
+    first = tuple(-(-side // 4) for side in size)
+    assert found_for(model, "norm", x) == Tokens(prefix=0, grid=first)
+    second = tuple(-(-side // 2) for side in first)
+    assert found_for(model, "last", x) == Tokens(prefix=1, grid=second)
+    registers = seeded(partial(Stages, register=True))
+    assert found_for(registers, "last", x) == Tokens(prefix=5, grid=second)
+
+
+def test_two_grids_that_close_are_an_error_with_both_readings():
+    """5 = 1 + 2 x 2 of the second stage, or the four registers before one patch of the fourth."""
+    model = seeded(partial(Stages, register=True))
+    sums = r"read as 5 = 1 \+ 2·2 and as 5 = 4 \+ 1·1; say reshape='tokens:prefix=1,grid=2x2' or"
+    with pytest.raises(LayoutError, match=sums):
+        find_reshape(model, "last", model.last, torch.zeros(2, 5, 6), image(16, 16))
+
+
+def test_square_grids_are_never_assumed():
+    """7 x 28 patches are as many as 14 x 14."""
+    model = nn.Sequential(nn.Conv2d(3, 6, 16, 16), nn.LayerNorm(6))
+    found = find_reshape(model, "1", model[1], torch.zeros(1, 197, 6), image(112, 448, 1))
+    assert found == Tokens(prefix=1, grid=(7, 28))
 
 
 def test_padding_networks_round_the_grid_up():

@@ -8,16 +8,18 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from camkit_core import BoundTarget, Registry, Target, TargetError
-from camkit_tasks import LogProbability, Margin, Probability, Rest, plugin
-from camkit_tasks.targets.words import target_from_words
+from camkit_core import BoundTarget, Target, TargetError
+from camkit_tasks import Counterfactual, LogProbability, Margin, Probability, Rest
 
 KINDS = {
     "probability": Probability,
     "log_probability": LogProbability,
     "margin": Margin,
     "rest": Rest,
+    "counterfactual": Counterfactual,
 }
+COMPARING = [name for name in KINDS if name != "counterfactual"]
+OF_QUESTIONS = ["probability", "log_probability", "rest"]
 
 
 def logits(rows: int, classes: int = 5, seed: int = 0) -> torch.Tensor:
@@ -32,6 +34,7 @@ def by_hand(name: str, row: list[float], c: int, rival: int) -> float:
         "log_probability": row[c] - math.log(total),
         "margin": row[c] - row[rival],
         "rest": row[c] + row[c] - math.log(total),
+        "counterfactual": -row[c],
     }[name]
 
 
@@ -64,6 +67,23 @@ def test_formula_with_choices_frozen_on_the_clean_output(name, requested):
     assert moved > 0  # otherwise a rival chosen anew would have passed
 
 
+@pytest.mark.parametrize("name", OF_QUESTIONS)
+def test_formula_where_every_class_is_a_question(name):
+    clean, owner, changed = logits(2), torch.tensor([1, 0, 1]), logits(3, seed=9)
+    scores = KINDS[name]((2, 4), multi_label=True).bind(clean, no_run)(changed, owner)
+    for m, c in enumerate((4, 2, 4)):
+        y = changed[m, c].item()
+        p = 1 / (1 + math.exp(-y))
+        wanted = {"probability": p, "log_probability": math.log(p), "rest": y + math.log(p)}
+        assert scores[m].item() == pytest.approx(wanted[name], abs=1e-12)
+
+
+@pytest.mark.parametrize("name", OF_QUESTIONS)
+def test_one_question_is_enough(name):
+    bound = KINDS[name](0, multi_label=True).bind(logits(2, classes=1), no_run)
+    assert bound(logits(2, classes=1), torch.arange(2)).shape == (2,)
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_gradient(name):
     bound = KINDS[name]((1, 2)).bind(logits(2), no_run)
@@ -80,6 +100,7 @@ def test_rest_is_logit_plus_log_probability_and_margin_beats_saturation():
         name: torch.autograd.grad(kind(0).bind(clean, no_run)(clean, owner).sum(), clean)[0]
         for name, kind in KINDS.items()
     }
+    assert torch.equal(gradient["counterfactual"], torch.tensor([[-1.0, 0.0, 0.0]]))
     assert gradient["probability"].abs().max() < 1e-12  # saturated
     assert torch.equal(gradient["margin"], torch.tensor([[1.0, -1.0, 0.0]]))
     both = torch.tensor([[1.0, 0.0, 0.0]]) + gradient["log_probability"]
@@ -87,7 +108,7 @@ def test_rest_is_logit_plus_log_probability_and_margin_beats_saturation():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", COMPARING)
 def test_half_precision_logits_are_scored_in_float32(name, dtype):
     clean = logits(2).to(dtype)
     bound = KINDS[name](1).bind(clean, no_run)
@@ -115,18 +136,34 @@ def test_scores_are_found_in_containers(name):
         assert torch.equal(KINDS[name]().bind(output, no_run)(output, owner), expected)
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_protocol_and_description(name):
-    target = KINDS[name]((4, 1))
-    bound = target.bind(logits(2), no_run)
+LABELS = {
+    "probability": "probability of {}",
+    "log_probability": "log probability of {}",
+    "rest": "ReST of {}",
+    "counterfactual": "against {}",
+}
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_every_image_has_its_label(name):
+    target = KINDS[name]((4, 1, 4))
+    bound = target.bind(logits(3), no_run)
     assert isinstance(target, Target)
     assert isinstance(bound, BoundTarget)
     info = bound.describe()
-    assert info.classes is not None
-    assert info.classes.tolist() == [4, 1]
-    assert info.kind == name.replace("_", " ").replace("rest", "ReST")
-    assert "classes [1, 4]" in info.label
+    four, one = (LABELS[name].format(f"class {index}") for index in (4, 1))
+    assert info.labels == (four, one, four)
+    assert info.label == f"{four}, {one}"
     assert info.differentiable
+
+
+@pytest.mark.parametrize("name", COMPARING)
+def test_the_classes_are_told(name):
+    assert KINDS[name]((4, 1)).bind(logits(2), no_run).describe().classes.tolist() == [4, 1]
+
+
+def test_what_speaks_against_a_class_is_no_target_of_it():
+    assert Counterfactual(1).bind(logits(2), no_run).describe().classes is None
 
 
 def test_margin_names_the_rival():
@@ -152,26 +189,7 @@ def test_wrong_classes(name, requested, words):
         KINDS[name](requested).bind(logits(2), no_run)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", COMPARING)
 def test_one_output_has_no_classes_to_compare(name):
     with pytest.raises(TargetError, match=r"\[2, 1\].*at least two; pass target=0"):
         KINDS[name](0).bind(logits(2, classes=1), no_run)
-
-
-def test_by_name():
-    registry = Registry(discover=False, plugins=[("camkit-tasks", plugin)])
-    for name, kind in KINDS.items():
-        assert registry.resolve("target", name) is kind
-        assert registry.target_for(name, logits(1)) == kind()
-        assert registry.target_for(f"{name}:3", logits(1)) == kind(3)
-        assert registry.target_for(f" {name} : class_index=12", logits(1)) == kind(12)
-    assert registry.target_for("tabby", logits(1)) is None
-    assert registry.target_for(7, logits(1)) is None
-
-
-@pytest.mark.parametrize(
-    "request_", ["margin:cat", "margin:", "margin:-1", "margin:1.5", "margin:²"]
-)
-def test_by_name_with_nonsense(request_):
-    with pytest.raises(TargetError, match="after the colon comes a class index"):
-        target_from_words(request_)

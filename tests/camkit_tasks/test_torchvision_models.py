@@ -14,6 +14,7 @@ from torchvision import models
 
 from camkit_core import ModelError, UnsafeFileError
 from camkit_tasks.loaders import torchvision_models
+from camkit_tasks.loaders.torchvision_kinds import options_for
 from camkit_tasks.loaders.torchvision_models import load
 
 
@@ -75,12 +76,11 @@ def test_networks_are_built_without_a_word(name, capfd):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("resnet5", r"no classification network 'resnet5'; did you mean .*'resnet50'"),
+        ("resnet5", r"no network 'resnet5'; did you mean .*'resnet50'"),
         ("resnet-50", r"'resnet50'"),
-        ("", "no classification network ''"),
-        ("../resnet50", "no classification network"),
-        ("fasterrcnn_resnet50_fpn", r"is not a classification network.*file\.py:factory"),
-        ("deeplabv3_resnet50", "is not a classification network"),
+        ("", "no network ''"),
+        ("../resnet50", "no network"),
+        ("raft_large", r"is not a network for .*file\.py:factory"),
     ],
 )
 def test_unknown_networks(name, words):
@@ -197,11 +197,11 @@ def test_the_image_size_of_a_vit_is_read_from_its_positions():
         "encoder.pos_embedding": torch.zeros(1, 577, 8),
         "conv_proj.weight": torch.zeros(8, 3, 16, 16),
     }
-    assert torchvision_models._options(network, state) == {"image_size": 384}
+    assert options_for("vit_b_16", "classification", state) == {"image_size": 384}
     like, _ = torchvision_models._like(network, torchvision_models.Path("mine.pth"), 384)
     assert like.transforms().crop_size == [384]
     model = models.VisionTransformer(48, 16, 1, 2, 8, 16)
-    loaded = torchvision_models._loaded(model, "spec", "mine.pth", network.weights.DEFAULT)
+    loaded = torchvision_models._loaded(network, model, "spec", "mine.pth", network.weights.DEFAULT)
     assert loaded.preprocess.describe()["crop"] == [48, 48]
     assert "48 pixels" in loaded.notes[0]
 

@@ -198,3 +198,26 @@ def test_a_network_that_insists_on_its_layout_version(tmp_path):
     for name in ("a.safetensors", "a.pth"):
         load_into(model, read_weights(tmp_path / name))
         assert_same(model, source)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "net.backbone."])
+def test_a_prefix_that_was_taken_off_is_reported(prefix, tmp_path):
+    source, model, path = small(1), small(), tmp_path / "wrapped.safetensors"
+    save_file({prefix + name: value for name, value in source.state_dict().items()}, path)
+    (note,) = load_into(model, read_weights(path))
+    assert note == f"wrapped.safetensors: the prefix {prefix!r} was taken off all names"
+    assert_same(model, source)
+
+
+def test_names_that_need_no_change_get_no_note(tmp_path):
+    path = tmp_path / "plain.safetensors"
+    save_file(small().state_dict(), path)
+    assert load_into(small(), read_weights(path)) == ()
+
+
+def test_a_prefix_that_only_some_names_have_stays(tmp_path):
+    path = tmp_path / "mixed.safetensors"
+    state = {f"model.{name}": value for name, value in small().state_dict().items()}
+    save_file({**state, "criterion.weight": torch.zeros(3)}, path)
+    with pytest.raises(ModelError, match=r"missing.*unexpected.*criterion\.weight"):
+        load_into(small(), read_weights(path))

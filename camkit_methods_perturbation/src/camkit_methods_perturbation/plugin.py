@@ -225,6 +225,28 @@ def _masked_freely() -> list[Entry]:
             ),
         ),
         _method(
+            "drise",
+            "DRISE",
+            "random masks weighted by how well the box is still detected; any detector",
+            needs=_S,
+            runs="1F + 5000 F",
+            paper=Paper(
+                title="Black-box Explanation of Object Detectors via Saliency Maps",
+                authors=(
+                    "Petsiuk, Vitali",
+                    "Jain, Rajiv",
+                    "Manjunatha, Varun",
+                    "Morariu, Vlad I.",
+                    "Mehra, Ashutosh",
+                    "Ordonez, Vicente",
+                    "Saenko, Kate",
+                ),
+                year=2021,
+                venue="CVPR",
+                arxiv="2006.03204",
+            ),
+        ),
+        _method(
             "occlusion",
             "Occlusion",
             "what the score loses when a sliding window is covered; any model",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
@@ -46,10 +47,7 @@ class RISE(MethodModel):
         scores = ask(
             capture.scores, images, self.masks, masked(images, lambda _, change: drawn(change))
         )
-        total = torch.zeros(len(images), images[0, 0].numel(), dtype=scores.dtype).to(images)
-        for part in torch.arange(self.masks, device=images.device).split(_MASKS_AT_ONCE):
-            total += (scores[:, part, None] * drawn(part).flatten(1)).sum(1)
-        return (total / (self.masks * self.p)).reshape(len(images), *images.shape[2:])
+        return drawn.weighted(scores) / (self.masks * self.p)
 
 
 class RandomMasks:
@@ -80,6 +78,13 @@ class RandomMasks:
             flat = weights @ moved.flatten(2) if moved.ndim > 2 else weights @ moved[..., None]
             found = flat.reshape(len(numbers), length, *moved.shape[2:]).movedim(1, axis)
         return found
+
+    def weighted(self, scores: Tensor) -> Tensor:
+        """sum_i s_i M_i, `[N, *S]`, of scores `[N, masks]`."""
+        total = self._cells.new_zeros(len(scores), math.prod(self._size))
+        for part in torch.arange(scores.shape[1], device=total.device).split(_MASKS_AT_ONCE):
+            total += (scores[:, part, None] * self(part).flatten(1)).sum(1)
+        return total.reshape(len(scores), *self._size)
 
 
 def _linear(source: int, target: int) -> Tensor:

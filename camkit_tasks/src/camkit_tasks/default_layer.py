@@ -1,7 +1,10 @@
-"""Where to look in a transformer whose answer is read from a class token.
+"""Where to look in families whose usual layer probing alone would not find.
 
-Behind the last block only the class token reaches the answer, so patch positions have no gradient
-there; the first normalisation of that block is the last place where they have one.
+In a transformer whose answer is read from a class token, only that token reaches the answer behind
+the last block; the first normalization of that block is the last place where patches have a
+gradient. In torchvision's segmentation networks people look at the end of the backbone, before the
+head spreads what it saw over the mask. In DETR the encoder is the last place with a picture: the
+decoder's tokens are queries, even where their number looks like a grid.
 """
 
 from __future__ import annotations
@@ -14,15 +17,32 @@ _NAMES = ("norm1", "ln_1", "layernorm_before", "layer_norm1", "ln1")
 
 
 def default_layer(model: nn.Module) -> str | None:
-    """Name of the first LayerNorm in the last block of a plain vision transformer, or None.
+    """Name of the layer to explain in a known family, or None.
 
     Networks with several stacks of blocks are left to camkit's own probing.
     """
     for name, module in model.named_modules():
+        if _segments(module):
+            *_, last = module.get_submodule("backbone")._modules
+            return f"{name}.backbone.{last}".lstrip(".")
+        if _queries(module):
+            return f"{name}.encoder".lstrip(".")
         if _reads_class_token(module):
             found = list(_first_norms(module))
             return f"{name}.{found[0]}".lstrip(".") if len(found) == 1 else None
     return None
+
+
+def _segments(module: nn.Module) -> bool:
+    """DeepLabV3, FCN and LR-ASPP of torchvision."""
+    names = {base.__name__ for base in type(module).__mro__}
+    return bool(names & {"_SimpleSegmentationModel", "LRASPP"}) and hasattr(module, "backbone")
+
+
+def _queries(module: nn.Module) -> bool:
+    """DETR of transformers and its descendants: learned queries ask what an encoder saw."""
+    parts = ("encoder", "decoder", "query_position_embeddings")
+    return all(isinstance(getattr(module, part, None), nn.Module) for part in parts)
 
 
 def _reads_class_token(module: nn.Module) -> bool:

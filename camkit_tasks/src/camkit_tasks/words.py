@@ -1,8 +1,12 @@
-"""Small helpers for error texts."""
+"""Small helpers for texts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+RANDOM_NOTE = (
+    "weights are random: the maps show what the architecture does, not what a trained network saw"
+)
 
 
 def first_few(names: Sequence[str], *, count: int = 3) -> str:

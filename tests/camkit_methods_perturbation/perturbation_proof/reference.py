@@ -247,6 +247,26 @@ def rise(x: Array, f: Score, masks: Array, p: float) -> Array:
     return picture / (len(masks) * p)
 
 
+def drise_similarity(
+    box: Sequence[float], probabilities: Array, detections: Sequence[tuple[Array, Array, float]]
+) -> float:
+    """D-RISE, arXiv 2006.03204 eq. 2-5: the best of IoU * cosine * objectness.
+
+    A detection is its box x0, y0, x1, y1, the probabilities of its classes, and its objectness.
+    """
+    best = 0.0
+    for other, found, objectness in detections:
+        width = min(box[2], other[2]) - max(box[0], other[0])
+        height = min(box[3], other[3]) - max(box[1], other[1])
+        shared = max(width, 0.0) * max(height, 0.0)
+        areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (box, other)]
+        cosine = sum(p * q for p, q in zip(probabilities, found, strict=True)) / math.sqrt(
+            sum(p * p for p in probabilities) * sum(q * q for q in found)
+        )
+        best = max(best, shared / (sum(areas) - shared) * cosine * objectness)
+    return best
+
+
 def rise_mask(cells: Array, start: Sequence[int], size: Size) -> Array:
     """Random cells enlarged by one cell more than the image, cut out at a place."""
     steps = [-(-length // n) for length, n in zip(size, cells.shape, strict=True)]

@@ -5,7 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from camkit_tasks.reshapes.find import find_reshape
+from camkit_core import LayoutError, Registry
+from camkit_core.reshapes import find_reshape
+from camkit_tasks import plugin
+
+REGISTRY = Registry(discover=False, plugins=[("camkit-tasks", plugin)])
 
 
 def output_of(model: nn.Module, name: str, image: Tensor) -> Tensor:
@@ -20,8 +24,12 @@ def output_of(model: nn.Module, name: str, image: Tensor) -> Tensor:
 
 
 def found_for(model: nn.Module, name: str, image: Tensor):
-    layer = model.get_submodule(name)
-    return find_reshape(model, name, layer, output_of(model, name, image), image)
+    """What core and this package find together; None where they refuse to say."""
+    layer, output = model.get_submodule(name), output_of(model, name, image)
+    try:
+        return find_reshape(REGISTRY, model, name, layer, output, image)
+    except LayoutError:
+        return None
 
 
 def where_it_changes(model: nn.Module, name: str, image: Tensor, spot: tuple[int, int]):

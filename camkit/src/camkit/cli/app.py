@@ -21,6 +21,7 @@ OWN = {
     "compare": "The same, as one side-by-side picture per photo.",
     "layers": "List a model's layers and which of them can be explained.",
     "methods": "List the explanation methods, or show one method's card.",
+    "targets": "List what can be explained, and how to say it.",
     "plugins": "List the installed plugins and their problems; check one, or start a new one.",
     "cite": "Print BibTeX entries for methods.",
     "doctor": "Versions, devices and plugin problems, for bug reports.",

@@ -31,7 +31,7 @@ def doctor(*, talk: Talk = _TALK) -> int:
         "camkit": camkit_versions(registry),
         "devices": devices(),
         "environment": {name: os.environ.get(name, "not set") for name in _VARIABLES},
-        "problems": [str(problem) for problem in registry.problems],
+        "problems": [*map(str, registry.problems), *registry.clashes],
     }
     talk.emit(facts)
     for title, fact in facts.items():

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _TALK = Talk()
 _SIDE = 256
+_READ = {"ChannelsFirst()": "[N, C, *S]", "ChannelsLast()": "[N, *S, C]"}
 _TENSOR = re.compile(r"(?:^|tensor )\[([\d, ]*)\]")
 """A shape in a description such as `[1, 4]` or `tuple(tensor [1, 4], tensor [1, 4])`."""
 
@@ -59,7 +60,8 @@ def _prepared(loaded: LoadedModel, image: Path | None) -> Prepared:
 
     # Noise, because in a plain picture most gradients would vanish.
     noise = Image.effect_noise((_SIDE, _SIDE), 64).convert("RGB")
-    return loaded.preprocess(noise)
+    frames = getattr(loaded.preprocess, "frames", None)  # a video network takes several
+    return loaded.preprocess([noise] * frames if isinstance(frames, int) else noise)
 
 
 def _record(row: Any) -> dict[str, Any]:
@@ -68,6 +70,7 @@ def _record(row: Any) -> dict[str, Any]:
         "type": row.kind,
         "output": row.output,
         "picture": None if row.spatial is None else list(row.spatial),
+        "reshape": row.reshape or None,
         "calls": row.calls,
         "default": row.default,
         "note": row.note,
@@ -75,13 +78,14 @@ def _record(row: Any) -> dict[str, Any]:
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    names = ("  layer", "type", "output", "picture", "calls", "note")
+    names = ("  layer", "type", "output", "picture", "read as", "calls", "note")
     table = columns(*names, wrap=["note"], right=["calls"])
     for row in rows:
         picture = "x".join(map(str, row["picture"])) if row["picture"] else "-"
         style = "bold" if row["default"] else "" if row["picture"] else "dim"
         name = f"{'*' if row['default'] else ' '} {row['name']}"
-        facts = (name, row["type"], row["output"], picture, row["calls"], _brief(row))
+        read = _READ.get(row["reshape"], row["reshape"] or "-")
+        facts = (name, row["type"], row["output"], picture, read, row["calls"], _brief(row))
         table.add_row(*(cell(fact, style) for fact in facts))
     return table
 

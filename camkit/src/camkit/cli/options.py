@@ -37,7 +37,8 @@ class ExplainOptions:
     """Method, options after a colon: gradcampp:variant=grad-cam. Repeatable, or comma separated."""
 
     target: Annotated[tuple[str, ...], Parameter(alias="-t", group=_WHAT, show_default=False)] = ()
-    """pred (what the model says, the default), top3, class number or class name. Repeatable."""
+    """pred (what the model says, the default), top3, 281, "tabby cat", 281-vs-282, box:0,
+    pixel:x,y, region:mask.png, text:"a dog", like:ref.jpg: see camkit targets. Repeatable."""
 
     layer: Annotated[tuple[str, ...], Parameter(alias="-l", group=_WHAT, show_default=False)] = ()
     """Layer such as layer4.-1 (see camkit layers). Repeat to average. Default: found by a probe."""

@@ -69,14 +69,15 @@ def targets(given: Sequence[str]) -> tuple[Wanted, ...]:
 
 
 def _spread(word: str) -> Iterator[Wanted]:
-    from camkit_core import ClassTarget
-
     top = re.fullmatch(r"top(\d+)", word)
     if not word or (top and not int(top[1])):
-        raise Usage(f"--target {word!r}: give pred, top3, a class number or a class name")
+        raise Usage(
+            f"--target {word!r}: give pred, top3, a class number or name, or what camkit targets "
+            "lists"
+        )
     if top:
         for rank in range(int(top[1])):
-            yield Wanted(f"{word} #{rank + 1}", ClassTarget(rank=rank))
+            yield Wanted(f"{word} #{rank + 1}", f"pred:{rank}")
     else:
         yield Wanted(word, int(word) if re.fullmatch(r"[+-]?\d+", word) else word)
 

@@ -1,4 +1,4 @@
-"""torchvision's classification networks: random, published, or with weights from a file."""
+"""torchvision's networks for classes, segments and clips: random, published, or from a file."""
 
 from __future__ import annotations
 
@@ -12,19 +12,31 @@ import torch
 from torch import Tensor, nn
 
 from camkit_core import LoadedModel, ModelError, near
-from camkit_tasks.loaders.weights import SUFFIXES, is_weights_file, load_into, read_weights
+from camkit_tasks.loaders import torchvision_detection
+from camkit_tasks.loaders.imagenet import ids_of
+from camkit_tasks.loaders.torchvision_kinds import (
+    Kind,
+    known_names,
+    last_layer,
+    options_for,
+    preprocess_of,
+    random_options,
+)
+from camkit_tasks.loaders.weights import (
+    SUFFIXES,
+    as_named_in,
+    is_weights_file,
+    load_into,
+    read_weights,
+)
 from camkit_tasks.photos.preprocess import ImagePreprocess
-from camkit_tasks.photos.transforms import from_torchvision
 from camkit_tasks.torchvision_import import import_torchvision
-from camkit_tasks.words import one_line
+from camkit_tasks.words import RANDOM_NOTE, one_line
 
 SEED = 0
 """Seed of `@none`: the same network in every run."""
 
 _PREFIX = "torchvision:"
-_RANDOM_NOTE = (
-    "weights are random: the maps show what the architecture does, not what a trained network saw"
-)
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,7 @@ class _Network:
 
     name: str
     weights: Any  # enumeration of published weights
+    kind: Kind = "classification"
 
     def build(self, published: Any = None, **options: Any) -> nn.Module:
         """The network on the CPU, in eval mode; the global random state stays as it is."""
@@ -54,8 +67,10 @@ def load(spec: str) -> LoadedModel:
         UnsafeFileError: a weights file that would run code.
     """
     name, at, source = spec.removeprefix(_PREFIX).partition("@")
-    network = _find(name.strip())
     source = source.strip() if at else "DEFAULT"
+    if name.strip() in torchvision_detection.detectors():
+        return torchvision_detection.load(name.strip(), source, spec)
+    network = _find(name.strip())
     if source.lower() == "none":
         return _random(network, spec)
     if is_weights_file(source):
@@ -64,25 +79,23 @@ def load(spec: str) -> LoadedModel:
 
 
 def _find(name: str) -> _Network:
-    models = import_torchvision("models")
-    known = models.list_models(module=models)
+    models, known = import_torchvision("models"), known_names()
     if name in known:
-        return _Network(name, models.get_model_weights(name))
+        return _Network(name, models.get_model_weights(name), known[name])
     if name in models.list_models():
         raise ModelError(
-            f"torchvision's {name} is not a classification network; build it in your own code and "
-            "pass file.py:factory"
+            f"torchvision's {name} is not a network for classes, segments or clips; build it in "
+            "your own code and pass file.py:factory"
         )
     raise ModelError(
-        f"torchvision has no classification network {name!r}{near(name, known)} "
+        f"torchvision has no network {name!r}{near(name, list(known))} "
         f"({len(known)} are known, see torchvision.models.list_models())"
     )
 
 
 def _random(network: _Network, spec: str) -> LoadedModel:
-    quiet = {"init_weights": True} if network.name in _INCEPTIONS else {}
-    model = network.build(**quiet)
-    return _loaded(model, spec, "random", network.weights.DEFAULT, (_RANDOM_NOTE,))
+    model = network.build(**random_options(network.name, network.kind))
+    return _loaded(network, model, spec, "random", network.weights.DEFAULT, (RANDOM_NOTE,))
 
 
 def _published(network: _Network, source: str, spec: str) -> LoadedModel:
@@ -101,61 +114,38 @@ def _published(network: _Network, source: str, spec: str) -> LoadedModel:
             f"({one_line(error)}); pass torchvision:{network.name}@file.safetensors (or .pth) for "
             f"weights on disk, or torchvision:{network.name}@none for random ones"
         ) from error
-    return _loaded(model, spec, str(chosen), chosen)
+    return _loaded(network, model, spec, str(chosen), chosen)
 
 
 # -- weights from a file ---------------------------------------------------------------------------
 
-_INCEPTIONS = ("googlenet", "inception_v3")
-
 
 def _from_file(network: _Network, path: Path, spec: str) -> LoadedModel:
     file = read_weights(path)
-    options = _options(network, file.tensors)
+    options = options_for(network.name, network.kind, file.tensors)
     model = network.build(**options)
-    classes = _classes(model, file.tensors)
+    file = as_named_in(model, file)
+    classes = _classes(network, model, file.tensors)
     if classes is not None:
         model = network.build(**options, num_classes=classes)
-    load_into(model, file)
+    stripped = load_into(model, file)
     like, note = _like(network, path, options.get("image_size"))
-    notes = [note]
+    notes = [note, *stripped]
     if "transform_input" in options:
         notes.append("transform_input=True is assumed, as for the published weights")
     if classes is not None:
         notes.append(f"the file has {classes} classes, whose names are not known")
-    return _loaded(model, spec, path.name, like, tuple(notes), named=classes is None)
+    return _loaded(network, model, spec, path.name, like, tuple(notes), named=classes is None)
 
 
-def _options(network: _Network, state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """What the builder must be told to get the network the file was saved from."""
-    if network.name in _INCEPTIONS:
-        auxiliary = any(name.lower().startswith("aux") for name in state)
-        return {"aux_logits": auxiliary, "transform_input": True, "init_weights": False}
-    positions, patches = state.get("encoder.pos_embedding"), state.get("conv_proj.weight")
-    if positions is None or patches is None or positions.ndim != 3 or patches.ndim != 4:
-        return {}
-    side = round(max(positions.shape[1] - 1, 1) ** 0.5)
-    return {"image_size": side * patches.shape[-1]}
-
-
-def _classes(model: nn.Module, state: Mapping[str, Tensor]) -> int | None:
+def _classes(network: _Network, model: nn.Module, state: Mapping[str, Tensor]) -> int | None:
     """Classes of the file's last layer where they differ from the model's, else None."""
-    name, layer = _last_layer(model)
-    weight = state.get(f"{name}.weight")
-    if weight is None or weight.ndim != layer.weight.ndim or len(weight) == len(layer.weight):
+    name, layer = last_layer(model, network.kind)
+    own, weight = layer.weight, state.get(f"{name}.weight")
+    assert isinstance(own, Tensor)
+    if weight is None or weight.ndim != own.ndim or len(weight) == len(own):
         return None
     return len(weight)
-
-
-def _last_layer(model: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
-    """The layer that returns the logits: a linear one, or a convolution in SqueezeNet."""
-    layers = [
-        (name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | nn.Conv2d)
-    ]
-    linear = [(name, module) for name, module in layers if isinstance(module, nn.Linear)]
-    return linear[-1] if linear else layers[-1]
 
 
 def _like(network: _Network, path: Path, image_size: int | None) -> tuple[Any, str]:
@@ -172,6 +162,7 @@ def _like(network: _Network, path: Path, image_size: int | None) -> tuple[Any, s
 
 
 def _loaded(
+    network: _Network,
     model: nn.Module,
     spec: str,
     weights: str,
@@ -181,17 +172,19 @@ def _loaded(
     named: bool = True,
 ) -> LoadedModel:
     """The model with preprocessing and class names of published weights."""
-    preprocess = from_torchvision(published.transforms())
+    preprocess = preprocess_of(published, network.kind)
     size = getattr(model, "image_size", None)
-    if isinstance(size, int) and preprocess.crop != (size, size):
-        changed = {"resize": size, "crop": (size, size)}
-        preprocess = ImagePreprocess(**{**preprocess.model_dump(), **changed})
+    fixed = (size, size) if isinstance(size, int) else None
+    if fixed and isinstance(preprocess, ImagePreprocess) and preprocess.crop != fixed:
+        preprocess = preprocess.model_copy(update={"resize": size, "crop": fixed})
         notes = (*notes, f"photos are resized to the {size} pixels this network needs")
+    names = tuple(published.meta["categories"]) if named else ()
     return LoadedModel(
         model=model,
         spec=spec,
         weights=weights,
         preprocess=preprocess,
-        class_names=tuple(published.meta["categories"]) if named else (),
+        class_names=names,
+        class_ids=ids_of(names),
         notes=notes,
     )

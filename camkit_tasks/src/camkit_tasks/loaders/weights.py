@@ -38,6 +38,12 @@ class WeightsFile:
     path: Path
     tensors: Mapping[str, Tensor]
     versions: Mapping[str, Any]  # layout version per module, as torch writes it; often unknown
+    stripped: str = ""  # what wrappers had put before every name
+
+    def without(self, prefix: str) -> WeightsFile:
+        """The same table with `prefix` taken off every name."""
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in self.tensors.items()}
+        return WeightsFile(self.path, tensors, {}, self.stripped + prefix)
 
 
 def read_weights(path: Path) -> WeightsFile:
@@ -54,12 +60,16 @@ def read_weights(path: Path) -> WeightsFile:
     return _unwrapped(_safetensors(path) if safe else _pickled(path), path)
 
 
-def load_into(model: nn.Module, file: WeightsFile) -> None:
+def load_into(model: nn.Module, file: WeightsFile) -> tuple[str, ...]:
     """Copy the file's tensors into `model`; every one must find its place.
+
+    Returns:
+        Notes: which prefix was taken off the names, if any.
 
     Raises:
         ModelError: names or shapes differ; the message has the first of them.
     """
+    file = as_named_in(model, file)
     expected = model.state_dict()
     shapes = {
         name: f"{name} {list(tensor.shape)} instead of {list(expected[name].shape)}"
@@ -81,6 +91,20 @@ def load_into(model: nn.Module, file: WeightsFile) -> None:
             f"weights file {file.path} does not fit {type(model).__name__}: {'; '.join(problems)}; "
             "was it saved from the same network?"
         )
+    if not file.stripped:
+        return ()
+    return (f"{file.path.name}: the prefix {file.stripped!r} was taken off all names",)
+
+
+def as_named_in(model: nn.Module, file: WeightsFile) -> WeightsFile:
+    """Without the prefix of a training class (`model.`, `net.`) that all names of the file have."""
+    expected = model.state_dict()
+    if not expected or any(name in expected for name in file.tensors):
+        return file
+    first = next(iter(expected))
+    found = [name.removesuffix(first) for name in file.tensors if name.endswith(f".{first}")]
+    fits = len(found) == 1 and all(name.startswith(found[0]) for name in file.tensors)
+    return file.without(found[0]) if fits else file
 
 
 def _load(
@@ -142,14 +166,12 @@ def _unwrapped(loaded: Any, path: Path) -> WeightsFile:
             f"weights file {path} holds a {held}, not a state dict (names to tensors), bare or "
             f"under {' or '.join(_NESTED)}; save model.state_dict()"
         )
-    versions = getattr(loaded, "_metadata", {})
-    state = dict(loaded)
+    renamed = {_OLD_DENSENET.sub(r"\1\2", name): tensor for name, tensor in loaded.items()}
+    file = WeightsFile(path, renamed, getattr(loaded, "_metadata", {}))
     for wrapper in _WRAPPERS * 2:
-        if all(name.startswith(wrapper) for name in state):
-            state = {name.removeprefix(wrapper): tensor for name, tensor in state.items()}
-            versions = {}
-    state = {_OLD_DENSENET.sub(r"\1\2", name): tensor for name, tensor in state.items()}
-    return WeightsFile(path, state, versions)
+        if all(name.startswith(wrapper) for name in file.tensors):
+            file = file.without(wrapper)
+    return file
 
 
 def _is_state(loaded: Any) -> bool:

@@ -26,7 +26,7 @@ def assume_preprocess(model: nn.Module) -> tuple[ImagePreprocess, tuple[str, ...
     channels = _photo_channels(model)
     config = getattr(model, "pretrained_cfg", None)
     if isinstance(config, Mapping) and config.get("input_size", (0,))[0] == channels:
-        return _configured(config), ("preprocessing: as in the network's pretrained_cfg",)
+        return timm_preprocess(config), ("preprocessing: as in the network's pretrained_cfg",)
     size = getattr(model, "image_size", _DEFAULT_SIZE)
     size = size if isinstance(size, int) else _DEFAULT_SIZE
     resize = math.floor(size / _DEFAULT_SHARE)
@@ -59,8 +59,12 @@ def _photo_channels(model: nn.Module) -> int:
     return 3
 
 
-def _configured(config: Mapping[str, Any]) -> ImagePreprocess:
-    """Evaluation preprocessing of timm for a `pretrained_cfg`."""
+def timm_preprocess(config: Mapping[str, Any]) -> ImagePreprocess:
+    """Evaluation preprocessing of timm for a `pretrained_cfg` or a resolved data config.
+
+    Raises:
+        ModelError: a crop or interpolation whose geometry is not known.
+    """
     channels, height, width = config["input_size"]
     share = config.get("crop_pct") or _DEFAULT_SHARE
     squashed = config.get("crop_mode") == "squash"

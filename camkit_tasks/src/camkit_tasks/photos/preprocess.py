@@ -25,6 +25,7 @@ _PILLOW = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
 }
 _DEEP_MODES = ("I", "F")  # "I;16" and its kin begin with I as well
 
@@ -46,13 +47,20 @@ class ImagePreprocess(BaseModel):
     resize: Positive | tuple[Positive, Positive] | None = Field(
         default=256, description="new short side, or (height, width), or None to keep the size"
     )
+    longest: Positive | None = Field(
+        default=None, description="the long side at most; a short side given as `resize` gives way"
+    )
     crop: tuple[Positive, Positive] | None = Field(
         default=(224, 224), description="centre crop (height, width); padded with black if larger"
     )
-    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+    crop_rounding: Literal["even", "down"] = Field(
+        default="even", description="where half a pixel goes: as torchvision, or as transformers"
+    )
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
     mean: tuple[float, ...] = Field(default=IMAGENET_MEAN, description="per channel, on [0, 1]")
     std: tuple[float, ...] = Field(default=IMAGENET_STD, description="per channel, on [0, 1]")
     gray: bool = Field(default=False, description="one luminance channel instead of RGB")
+    bgr: bool = Field(default=False, description="blue first; mean and std are in that order too")
     resize_on: Form = Field(default="photo", description="what is resized")
     antialias: bool = Field(default=True, description="only where a tensor is resized")
 
@@ -78,17 +86,29 @@ class ImagePreprocess(BaseModel):
         """
         upright = _checked(photo)
         size = (upright.height, upright.width)
-        resized = resized_size(size, self.resize)
+        resized = resized_size(size, self.resize, self.longest)
         _check_size(size, resized)
         shown = upright.convert("L") if self.gray else upright
         pixels = self._pixels(shown, resized)
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
-        geometry = input_geometry(size, resized, self.crop)
+        geometry = input_geometry(size, resized, self.crop, down=self._down)
+        if self.bgr:
+            pixels = pixels.flip(0)
         return Prepared(pixels.sub(mean).div_(std)[None], (Picture(upright, geometry),))
 
     def describe(self) -> Mapping[str, Any]:
         """All settings, JSON-friendly."""
         return self.model_dump(mode="json")
+
+    @property
+    def _down(self) -> bool:
+        return self.crop_rounding == "down"
+
+    def _start(self, size: Size) -> Size:
+        """Top left corner of the crop."""
+        height, width = self.crop or size
+        down = self._down
+        return crop_start(size[0], height, down=down), crop_start(size[1], width, down=down)
 
     def _pixels(self, photo: Image.Image, resized: Size) -> Tensor:
         """Resized, cropped values in [0, 1], `[C, H, W]`."""
@@ -113,14 +133,14 @@ class ImagePreprocess(BaseModel):
         if self.crop is None:
             return photo
         height, width = self.crop
-        top, left = crop_start(photo.height, height), crop_start(photo.width, width)
+        top, left = self._start((photo.height, photo.width))
         return photo.crop((left, top, left + width, top + height))  # outside is black
 
     def _cut_tensor(self, pixels: Tensor) -> Tensor:
         if self.crop is None:
             return pixels
         height, width = pixels.shape[-2:]
-        top, left = crop_start(height, self.crop[0]), crop_start(width, self.crop[1])
+        top, left = self._start((height, width))
         below, right = self.crop[0] - (height - top), self.crop[1] - (width - left)
         return functional.pad(pixels, (-left, right, -top, below))  # negative padding crops
 

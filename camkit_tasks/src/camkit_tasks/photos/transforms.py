@@ -46,9 +46,18 @@ def from_torchvision(transform: Any) -> ImagePreprocess:
     for step in _flat(transform):
         reader.read(step)
     preprocess = reader.result()
+    prove(preprocess, transform)
+    return preprocess
+
+
+def prove(preprocess: ImagePreprocess, transform: Callable[[Any], Any]) -> None:
+    """Compare with what `transform` makes of two test photos, a wide and a tall one.
+
+    Raises:
+        ModelError: other sizes or values.
+    """
     for photo in _test_photos():
         _compare(preprocess, transform, photo)
-    return preprocess
 
 
 class _Reader:
@@ -225,7 +234,9 @@ def _test_photos() -> Iterator[Image.Image]:
         yield Image.frombytes("RGB", (width, height), data)
 
 
-def _compare(preprocess: ImagePreprocess, transform: Any, photo: Image.Image) -> None:
+def _compare(
+    preprocess: ImagePreprocess, transform: Callable[[Any], Any], photo: Image.Image
+) -> None:
     ours = preprocess(photo).inputs[0]
     try:
         theirs = transform(photo)

@@ -1,150 +1,156 @@
-"""Which reshape a layer needs: patch arithmetic for tokens, evidence for channel-last maps."""
+"""Which reshape a layer needs: patch arithmetic for tokens and windows, families for maps.
+
+What shapes and modules say of the channels' axis is core's; here is what it takes to know more.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from camkit_core import ChannelsFirst, ChannelsLast, Reshape
-from camkit_tasks.reshapes.evidence import (
+from camkit_core import (
+    ChannelsFirst,
+    ChannelsLast,
+    LayoutError,
+    Reshape,
     ancestors_of,
-    could_be_reduced_to,
-    elementwise,
-    family_layout,
-    has_features,
-    output_layout,
+    makes_features,
+    output_channels,
+    picture_fit,
 )
-from camkit_tasks.reshapes.tokens import MAX_PREFIX, Tokens
+from camkit_tasks.reshapes.partitions import find_windows
+from camkit_tasks.reshapes.patches import Grid, Patches, patches
+from camkit_tasks.reshapes.tokens import MAX_PREFIX, Tokens, by_dots, token_sum, tokens_spec
+
+# Families whose blocks permute in plain code, so that no module inside tells the layout.
+# Exact names: timm's SwinTransformerV2Cr, for one, is channel-first.
+_FAMILIES: dict[str, type[ChannelsFirst | ChannelsLast]] = {
+    "SwinTransformer": ChannelsLast,
+    "SwinTransformerV2": ChannelsLast,
+    "SwinTransformer3d": ChannelsLast,
+    "ConvNeXt": ChannelsFirst,
+    "MaxVit": ChannelsFirst,
+}
 
 
 def find_reshape(
     model: nn.Module, layer_name: str, layer: nn.Module, output: Any, image: Tensor
 ) -> Reshape | None:
-    """Reshape of a layer's output `[N, T, C]` or `[N, *S, C]`; None if the evidence is thin."""
-    if not isinstance(output, Tensor) or image.ndim < 3 or len(output) != len(image):
+    """Reshape of tokens, of windows, and of maps of a known family; None for anything else.
+
+    Raises:
+        LayoutError: tokens that do not add up, or in more than one way; the message has the sums.
+    """
+    tensor = _only_tensor(output)
+    if tensor is None or image.ndim < 3:
         return None
     around = ancestors_of(model, layer_name)
-    if output.ndim == 3:
-        return _tokens(model, around, layer, output, image)
-    if output.ndim == image.ndim:
-        return _maps(around, layer, output, image)
+    windows = find_windows(model, around, layer, tensor, image)
+    if windows is not None:
+        return windows
+    if len(tensor) != len(image):
+        return None
+    if tensor.ndim == 3:
+        said = _said_grid(output, tensor, image)
+        return said or _tokens(model, around, layer_name, layer, tensor, image)
+    if tensor.ndim == image.ndim:
+        return _by_family(around, layer, tensor, image)
     return None
+
+
+def _only_tensor(output: Any) -> Tensor | None:
+    try:
+        return ChannelsFirst().to_spatial(output)
+    except LayoutError:
+        return None
 
 
 # -- tokens ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Patches:
-    """How a network cuts its input, and which numbers of prefix tokens it can have."""
+def _said_grid(output: Any, tensor: Tensor, image: Tensor) -> Tokens | None:
+    """The grid that a layer returns together with its tokens, as in `(tokens, (h, w))`."""
+    sizes = tuple(_integers(output))
+    if len(sizes) != image.ndim - 2:
+        return None
+    fitting = Patches((sizes,), frozenset(range(MAX_PREFIX + 1)), known=True).fits(tensor.shape[1])
+    return Tokens(prefix=fitting[0][0], grid=sizes) if fitting else None
 
-    size: tuple[int, ...]
-    prefixes: frozenset[int]
-    known: bool  # declared by the network, not guessed from a convolution
-    padded: bool = False
+
+def _integers(output: Any) -> Iterator[int]:
+    if isinstance(output, int) and not isinstance(output, bool) and output > 0:
+        yield output
+    elif isinstance(output, tuple | list):
+        for part in output:
+            yield from _integers(part)
 
 
 def _tokens(
-    model: nn.Module, around: Sequence[nn.Module], layer: nn.Module, output: Tensor, image: Tensor
+    model: nn.Module,
+    around: Sequence[nn.Module],
+    name: str,
+    layer: nn.Module,
+    output: Tensor,
+    image: Tensor,
 ) -> Tokens | None:
-    for patches in _patches(model, around, image):
-        grid = _grid(patches, image.shape[2:])
-        prefix = output.shape[1] - math.prod(grid)
-        if prefix not in patches.prefixes:
+    count, width = output.shape[1:]
+    ways = list(patches(model, around, image))
+    for way in ways:
+        fitting = way.fits(count)
+        if not fitting:
             continue
         # [N, C, T] that happens to close as well, and 1-D maps, need a module's word.
-        transposed = output.shape[2] - math.prod(grid) in patches.prefixes
-        doubtful = image.ndim == 3 or (transposed and not patches.known)
-        if not doubtful or has_features(layer, output.shape[2]):
-            return Tokens(prefix=prefix, grid=grid)
+        doubtful = image.ndim == 3 or (bool(way.fits(width)) and not way.known)
+        if doubtful and not makes_features(layer, width):
+            return None
+        if len(fitting) > 1:
+            raise LayoutError(_two_readings(name, output, fitting))
+        return Tokens(prefix=fitting[0][0], grid=fitting[0][1])
+    if ways[0].known and makes_features(layer, width):
+        raise LayoutError(_no_reading(name, output, image, ways[0]))
     return None
 
 
-def _grid(patches: _Patches, size: Sequence[int]) -> tuple[int, ...]:
-    cells = zip(size, patches.size, strict=True)
-    if patches.padded:
-        return tuple(math.ceil(length / patch) for length, patch in cells)
-    return tuple(length // patch for length, patch in cells)
+def _two_readings(name: str, output: Tensor, fitting: Sequence[tuple[int, Grid]]) -> str:
+    sums = " and as ".join(token_sum(output.shape[1], *reading) for reading in fitting)
+    ways = " or ".join(f"reshape={tokens_spec(*reading)!r}" for reading in fitting)
+    return f"layer {name!r} returns tokens {list(output.shape)}, which read as {sums}; say {ways}"
 
 
-def _patches(model: nn.Module, around: Sequence[nn.Module], image: Tensor) -> Iterator[_Patches]:
-    """What the network around the layer declares, else its first patch-cutting convolution."""
-    axes = image.ndim - 2
-    for module in around:
-        declared = _declared(module, axes)
-        if declared is not None:
-            yield declared
-            return
-    size = _cutting_convolution(model, image.shape[1], axes)
-    if size is not None:
-        yield _Patches(size, frozenset(range(MAX_PREFIX + 1)), known=False)
-
-
-def _declared(module: nn.Module, axes: int) -> _Patches | None:
-    """Patch size of a torchvision vision transformer, or of one built like timm's."""
-    if hasattr(module, "class_token"):
-        size = _per_axis(getattr(module, "patch_size", None), axes)
-        return None if size is None else _Patches(size, frozenset({0, 1}), known=True)
-    embed = getattr(module, "patch_embed", None)
-    size = _per_axis(getattr(embed, "patch_size", None), axes)
-    if size is None:
-        return None
-    prefix = getattr(module, "num_prefix_tokens", None)
-    prefixes = {0, prefix} if isinstance(prefix, int) else range(MAX_PREFIX + 1)
-    padded = bool(getattr(embed, "dynamic_img_pad", False))
-    return _Patches(size, frozenset(prefixes), known=True, padded=padded)
-
-
-def _cutting_convolution(model: nn.Module, channels: int, axes: int) -> tuple[int, ...] | None:
-    """Kernel of the first convolution on the image, if it cuts without overlap."""
-    for module in model.modules():
-        if isinstance(module, nn.modules.conv._ConvNd) and module.in_channels == channels:
-            kernel, stride = tuple(module.kernel_size), tuple(module.stride)
-            fits = kernel == stride and len(kernel) == axes and max(kernel) > 1
-            return kernel if fits else None
-    return None
-
-
-def _per_axis(patch: Any, axes: int) -> tuple[int, ...] | None:
-    if isinstance(patch, int) and patch > 0:
-        return (patch,) * axes
-    if isinstance(patch, Sequence) and len(patch) == axes and all(p > 0 for p in patch):
-        return tuple(patch)
-    return None
+def _no_reading(name: str, output: Tensor, image: Tensor, way: Patches) -> str:
+    count, grid = output.shape[1], way.grids[0]
+    rest = count - math.prod(grid)
+    by = "x".join(map(str, image.shape[2:]))
+    sums = token_sum(count, rest, grid) if rest >= 0 else f"{count} is less than {by_dots(grid)}"
+    wanted = " or ".join(token_sum(p + math.prod(grid), p, grid) for p in sorted(way.prefixes)[:2])
+    return (
+        f"layer {name!r} returns tokens {list(output.shape)} for an image of {by}: {sums}, but the "
+        f"network's patches make {wanted}; say the grid if you know it, e.g. "
+        f"reshape={tokens_spec(max(rest, 0), grid)!r}, or choose another layer"
+    )
 
 
 # -- maps with channels first or last ------------------------------------------------------------
 
 
-def _maps(
+def _by_family(
     around: Sequence[nn.Module], layer: nn.Module, output: Tensor, image: Tensor
 ) -> Reshape | None:
-    size = image.shape[2:]
-    first = could_be_reduced_to(size, output.shape[2:])
-    last = could_be_reduced_to(size, output.shape[1:-1])
-    certain = output_layout(layer)
-    if certain == "first":
-        return ChannelsFirst() if first else None
-    if certain == "last":
-        return ChannelsLast() if last else None
-    family = family_layout([layer, *around])
-    if first and last:
-        return _by_family(family, layer)
-    if not last:
+    """The family's layout where the shape leaves both open and the layer itself does not tell."""
+    first, last = (picture_fit(p, image) for p in (output.shape[2:], output.shape[1:-1]))
+    if first != last or output_channels(layer, output) is not None:
         return None
-    evidence = family == "last" or any(
-        has_features(module, output.shape[-1]) for module in (layer, *around[:1])
-    )
-    return ChannelsLast() if evidence else None
+    for module in (layer, *around):
+        for base in type(module).__mro__:
+            if base.__name__ in _FAMILIES:
+                return _of_family(_FAMILIES[base.__name__], layer)
+    return None
 
 
-def _by_family(family: str | None, layer: nn.Module) -> Reshape | None:
-    if family == "last":
-        return ChannelsLast()
+def _of_family(found: type[ChannelsFirst | ChannelsLast], layer: nn.Module) -> Reshape | None:
     # Inside a ConvNeXt block the maps are channel-last for a while; the block permutes them back.
-    inner = elementwise(layer) or not list(layer.children())
-    return ChannelsFirst() if family == "first" and not inner else None
+    inner = not list(layer.children())
+    return None if found is ChannelsFirst and inner else found()

@@ -64,7 +64,7 @@ class Tokens(BaseModel):
         if maps.shape != expected:
             raise LayoutError(
                 f"maps {list(maps.shape)} do not fit tokens {list(tokens.shape)}: expected "
-                f"{list(expected)} ({_sum(tokens.shape[1], prefix, grid)})"
+                f"{list(expected)} ({token_sum(tokens.shape[1], prefix, grid)})"
             )
         patches = maps.flatten(2).transpose(1, 2).to(tokens.dtype)
         return _CONTAINER.from_spatial(cat([tokens[:, :prefix], patches], dim=1), like)
@@ -96,8 +96,7 @@ def _with_grid(count: int, prefix: int | None, grid: tuple[int, ...]) -> int:
     left = count - math.prod(grid)
     if left >= 0 and prefix in (None, left):
         return left
-    size = "·".join(map(str, grid))
-    found = _sum(count, left, grid) if left >= 0 else f"{count} is less than {size}"
+    found = token_sum(count, left, grid) if left >= 0 else f"{count} is less than {by_dots(grid)}"
     named = "" if prefix is None else f"prefix={prefix} given, "
     raise LayoutError(
         f"{found}; {named}grid={'x'.join(map(str, grid))} given, but the layer has {count} tokens: "
@@ -109,7 +108,7 @@ def _square(count: int, prefix: int) -> tuple[int, int]:
     side = math.isqrt(max(count - prefix, 0))
     if side and side * side == count - prefix:
         return side, side
-    sums = [_sum(count, *reading) for reading in _fitting(count)]
+    sums = [token_sum(count, *reading) for reading in _fitting(count)]
     found = " or ".join(sums) or f"{count} = {prefix} + {count - prefix}"
     raise LayoutError(
         f"{found}; prefix={prefix} given, which leaves {count - prefix} of the layer's {count} "
@@ -133,12 +132,23 @@ def _undecided(count: int, fitting: list[tuple[int, tuple[int, int]]]) -> str:
             "the grid, e.g. reshape='tokens:prefix=1,grid=7x28'"
         )
     prefix, grid = fitting[0]
-    readings = " and ".join(_sum(count, *reading) for reading in fitting)
+    readings = " and ".join(token_sum(count, *reading) for reading in fitting)
     return (
         f"the layer has {count} tokens, which reads as {readings}; say which, e.g. "
-        f"reshape='tokens:prefix={prefix},grid={'x'.join(map(str, grid))}'"
+        f"reshape={tokens_spec(prefix, grid)!r}"
     )
 
 
-def _sum(count: int, prefix: int, grid: tuple[int, ...]) -> str:
-    return f"{count} = {prefix} + {'·'.join(map(str, grid))}"
+def token_sum(count: int, prefix: int, grid: tuple[int, ...]) -> str:
+    """`197 = 1 + 14·14`."""
+    return f"{count} = {prefix} + {by_dots(grid)}"
+
+
+def by_dots(grid: tuple[int, ...]) -> str:
+    """`14·14`."""
+    return "·".join(map(str, grid))
+
+
+def tokens_spec(prefix: int, grid: tuple[int, ...]) -> str:
+    """The reshape as one writes it: `tokens:prefix=1,grid=14x14`."""
+    return f"tokens:prefix={prefix},grid={'x'.join(map(str, grid))}"

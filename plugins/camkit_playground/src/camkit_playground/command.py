@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -21,8 +22,13 @@ def demo(
     model: Annotated[
         str, Parameter(help="Network that is explained and judged: demo:cnn or demo:vit.")
     ] = "demo:cnn",
-    scenes: Annotated[int, Parameter(help="Pictures on the leaderboard.")] = 100,
-    seed: Annotated[int, Parameter(help="Another seed, other pictures on the leaderboard.")] = 0,
+    scenes: Annotated[
+        int, Parameter(help="Pictures on the leaderboard.", validator=Number(gte=1))
+    ] = 100,
+    seed: Annotated[
+        int,
+        Parameter(help="Another seed, other pictures on the leaderboard.", validator=Number(gte=0)),
+    ] = 0,
 ) -> int:
     """Explain pictures whose right explanation is known, and judge the methods by it."""
     from rich.console import Console

@@ -266,7 +266,10 @@ def _worded(explanation: Explanation, loaded: LoadedModel, before: str = "") -> 
 
 
 def _installed(registry: Registry, names: Sequence[str]) -> list[str]:
-    found = [name for name in names if registry.has("method", name)]
+    # Where somebody else's method has the same name, ours needs its full one.
+    spellings = [[name, f"camkit-methods-gradient/{name}"] for name in names]
+    known = [[one for one in both if registry.has("method", one)] for both in spellings]
+    found = [both[0] for both in known if both]
     if not found:
         # Its error says which package has the methods.
         registry.find("method", names[0])

@@ -10,6 +10,7 @@ from typing import Any
 from camkit_core import Explanation, OptionError, near
 
 SCALES = ("own", "shared")
+WITHIN = ("image", "box")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,9 @@ class Look:
             default `colormap` if that is a diverging one, else `coolwarm` (blue - grey - red).
         scale: `"own"`: every map is divided by its own largest magnitude. `"shared"`: the same
             color is the same raw value in all maps of one method, see `camkit_render.scale`.
+        within: `"image"`: the map as it is. `"box"`: a view for detections in which every box has
+            the full range of colors and nothing outside is painted; the data stay as they are.
+        boxes: draw the boxes of a detection, with the label if there is one box.
         outline: mark the border of the model's view where it is smaller than the photo.
         captions: say below the picture what its reader must know (empty map, 1x1 layer, ...).
         size: longest side of one picture in pixels; by default a single overlay has the photo's
@@ -42,6 +46,8 @@ class Look:
     colormap: str = "inferno"
     signed_colormap: str | None = None
     scale: str = "own"
+    within: str = "image"
+    boxes: bool = True
     outline: bool = True
     captions: bool = True
     size: int | None = None
@@ -60,10 +66,22 @@ class Look:
             raise OptionError(
                 f"scale is 'own' or 'shared', got {self.scale!r}{near(str(self.scale), SCALES)}"
             )
-        for name in ("flat_alpha", "outline", "captions"):
+        self._check_within()
+        for name in ("flat_alpha", "boxes", "outline", "captions"):
             if not isinstance(getattr(self, name), bool):
                 raise OptionError(f"{name} is True or False, got {getattr(self, name)!r}")
         self._check_counts()
+
+    def _check_within(self) -> None:
+        if self.within not in WITHIN:
+            raise OptionError(
+                f"within is 'image' or 'box', got {self.within!r}{near(str(self.within), WITHIN)}"
+            )
+        if self.within == "box" and self.scale == "shared":
+            raise OptionError(
+                "within='box' gives every box a scale of its own, which scale='shared' forbids; "
+                "choose one of them"
+            )
 
     def _check_counts(self) -> None:
         for name, least in (("size", 16), ("columns", 1), ("slices", 1)):

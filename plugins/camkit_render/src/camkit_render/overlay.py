@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeAlias
 
 from PIL import Image
 
 from camkit_core import Explanation
+from camkit_render.boxes import within
 from camkit_render.labels import method_label, notices, scale_label, score_label, target_label
 from camkit_render.layout import WARNING, Cell, Words, face_for, framed, sheet, side, stack, text
 from camkit_render.legend import legend
@@ -88,13 +89,16 @@ class HeatMap:
 
 def spots(explanations: Sequence[Explanation], look: Look) -> list[Spot]:
     """Every image of every explanation, in order."""
-    return [
+    every = [
         Spot(explanation, row, field)
         for explanation, fields in zip(
             explanations, fields_of(explanations, look.scale), strict=True
         )
         for row, field in enumerate(fields)
     ]
+    if look.within == "image":
+        return every
+    return [replace(spot, field=within(spot.explanation, spot.row, spot.field)) for spot in every]
 
 
 def warnings(spot: Spot, look: Look) -> tuple[Words, ...]:

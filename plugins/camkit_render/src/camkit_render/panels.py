@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from camkit_core import Explanation, OptionError
+from camkit_render.boxes import draw_boxes
 from camkit_render.colors import Mask, Pixels, colors_of, paint
 from camkit_render.look import Look
 from camkit_render.scale import Field
@@ -26,6 +27,8 @@ def overlay_panel(
     pixels = paint(scene.picture, values, inside, colors, alpha=look.alpha, flat=look.flat_alpha)
     if look.outline and field.values.ndim == 2:
         outline(pixels, inside, look.alpha)
+    if look.boxes and look.alpha and scene.corner:
+        pixels = draw_boxes(pixels, explanation, row, scene.corner, look)
     return Image.fromarray(pixels)
 
 

@@ -37,6 +37,7 @@ def record(explanation: Explanation) -> dict[str, Any]:
             "labels": list(target.labels),
             "classes": None if target.classes is None else target.classes.tolist(),
             "differentiable": target.differentiable,
+            "boxes": None if target.boxes is None else plain(target.boxes.tolist()),
         },
         "score": _numbers(explanation.score),
         "issues": plain(explanation.issues),

@@ -14,6 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from camkit_core import Explanation, Geometry
+from camkit_render.boxes import Corner
 from camkit_render.colors import Mask, Pixels, Values
 from camkit_render.placement import identity, place
 from camkit_render.views import fit, photo_of, resized, stretched
@@ -28,6 +29,7 @@ class Scene:
 
     picture: Pixels
     lay: Lay
+    corner: Corner | None = None  # where a place of the model's input lies on the picture
 
 
 def photo_scene(explanation: Explanation, row: int, longest: int | None) -> Scene:
@@ -39,7 +41,7 @@ def photo_scene(explanation: Explanation, row: int, longest: int | None) -> Scen
     else:
         pixels, geometry = np.asarray(known[0]), known[1]
     canvas = fit(pixels.shape[0], pixels.shape[1], longest)
-    return Scene(resized(pixels, canvas), placing(geometry, canvas))
+    return Scene(resized(pixels, canvas), placing(geometry, canvas), _corners(geometry, canvas))
 
 
 def map_scene(field: Tensor, longest: int | None) -> Scene:
@@ -47,6 +49,15 @@ def map_scene(field: Tensor, longest: int | None) -> Scene:
     height, width = field.shape
     canvas = fit(height, width, longest)
     return Scene(np.zeros((*canvas, 3), np.uint8), placing(identity(height, width), canvas))
+
+
+def _corners(geometry: Geometry, canvas: tuple[int, int]) -> Corner:
+    (down, across), (top, left), source = geometry.scale, geometry.offset, geometry.source_size
+
+    def corner(x: float, y: float) -> tuple[float, float]:
+        return (left + across * x) * canvas[1] / source[1], (top + down * y) * canvas[0] / source[0]
+
+    return corner
 
 
 def placing(geometry: Geometry, canvas: tuple[int, int]) -> Lay:

@@ -108,6 +108,8 @@ def _made(entry: Entry, options: dict[str, str], registry: Registry, thing: Any)
     """
     if entry.kind == "method":
         return method_of(entry.qualified, registry, options)
+    if entry.kind == "target" and not options and hasattr(thing, "example"):
+        return thing
     try:
         return thing(**options)
     except (TypeError, ValueError) as error:
