@@ -24,11 +24,11 @@ NORM: dict[int, Any] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 
 def family() -> tuple[Entry, ...]:
-    """Entries of the gradient package that is installed."""
+    """Entries of the gradient package, but those for networks with attention only."""
     found = [
         entry
         for entry in default_registry().entries("method")
-        if entry.distribution == "camkit-methods-gradient"
+        if entry.distribution == "camkit-methods-gradient" and "attention" not in entry.needs
     ]
     assert len(found) >= 20, [entry.name for entry in found]
     return tuple(found)
