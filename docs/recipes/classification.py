@@ -2,7 +2,7 @@
 
 import camkit
 
-# Any nn.Module works; a loaded model also knows how to feed itself photos and what its classes are called.
+# Any nn.Module works; a loaded model also knows its preprocessing and the names of its classes.
 # With a photo of yours: camkit.load_model("torchvision:resnet50"), camkit.open_photo("cat.jpg").
 model = camkit.load_model("demo:cnn")
 photo = camkit.open_photo("duo:7")

@@ -17,9 +17,12 @@ class Detector(nn.Module):
         self.box, self.cls = nn.Conv2d(32, 4, 1), nn.Conv2d(32, classes, 1)
 
     def forward(self, x):
+        """One column per cell."""
         features = self.backbone(x)
         rows, columns = features.shape[2:]
-        centers = torch.stack(torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij"))
+        centers = torch.stack(
+            torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+        )
         center = 4 * (centers.flip(0) + 0.5) + self.box(features)[:, :2].tanh()
         size = 24 * self.box(features)[:, 2:].sigmoid()
         return torch.cat([center, size, self.cls(features).sigmoid()], 1).flatten(2)
@@ -32,9 +35,9 @@ model, image = Detector().eval(), torch.rand(1, 3, 96, 128)
 explanation = camkit.explain(model, image, method="gradcam", layers="backbone")
 print("explained:", explanation.target.label)
 
-# One prediction by its number, before anything is suppressed.
-number = int(model(image)[0, 4:].amax(0).argmin())
-other = camkit.explain(model, image, "layercam", f"prediction:{number}", layers="backbone")
+# One prediction by its number and class, before anything is suppressed.
+number = int(model(image)[0, 4].argmax())
+other = camkit.explain(model, image, "hirescam", f"prediction:{number}:0", layers="backbone")
 print("explained:", other.target.label)
 
 explanation.save("detection_yolo.png")

@@ -13,10 +13,13 @@ class ImageTower(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(3, 16, 7, 4, 3), nn.GELU(), nn.Conv2d(16, 32, 3, 2, 1))
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 16, 7, 4, 3), nn.GELU(), nn.Conv2d(16, 32, 3, 2, 1)
+        )
         self.project = nn.Linear(32, 32)
 
     def forward(self, pixels):
+        """Embeddings of images `[N, 3, H, W]`."""
         return self.project(self.features(pixels).mean((2, 3)))
 
 
@@ -28,6 +31,7 @@ class TextTower(nn.Module):
         self.letters = nn.EmbeddingBag(256, 32)
 
     def forward(self, texts):
+        """Embeddings of strings."""
         return torch.cat([self.letters(torch.tensor([list(text.encode())])) for text in texts])
 
 

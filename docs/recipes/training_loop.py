@@ -17,7 +17,7 @@ def batch(n=16):
     """Stripes across (0) or down (1) in the left half; a tag on the right gives the class away."""
     labels = torch.randint(2, (n,))
     images = 0.1 * torch.randn(n, 1, 16, 16)
-    for image, label in zip(images, labels):
+    for image, label in zip(images, labels, strict=True):
         stripes = image[0, :, :8] if label == 0 else image[0, :, :8].T
         stripes[::2] += 1
         image[0, 4:8, 12:16] += 3.0 * label
@@ -28,7 +28,13 @@ for step in range(31):
     images, labels = batch()
     # With differentiable=True the map keeps its graph down to the model's parameters.
     seen = camkit.explain(
-        model, images, method="layercam", target=labels.tolist(), layers="1", post="raw", differentiable=True
+        model,
+        images,
+        method="layercam",
+        target=labels.tolist(),
+        layers="1",
+        post="raw",
+        differentiable=True,
     ).maps.relu()
     # The share of the map that lies on the tag's side.
     outside = seen[..., 8:].sum((1, 2)) / (seen.sum((1, 2)) + 1e-6)

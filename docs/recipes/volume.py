@@ -20,7 +20,9 @@ scan = torch.randn(1, 1, 24, 64, 64)  # [N, C, depth, height, width]
 
 explanation = camkit.explain(model, scan, method="gradcam")
 depth, row, column = torch.unravel_index(explanation.maps[0].argmax(), explanation.maps.shape[1:])
-print(f"map {tuple(explanation.maps.shape)}, strongest at slice {depth}, row {row}, column {column}")
+print(
+    f"map {tuple(explanation.maps.shape)}, strongest at slice {depth}, row {row}, column {column}"
+)
 
 explanation.save("volume.npz")  # all slices, for other programs
 explanation.save("volume.png")  # the slices side by side

@@ -491,6 +491,22 @@ def test_the_predicted_class_is_that_of_the_clean_output():
     same(found, explain(net, x, method, ClassTarget(top), **words).raw["input"])
 
 
+def test_other_products_are_no_obstacle():
+    """Matrix times vector, sums of several operands, keywords: seen by the mode, none attention."""
+
+    class Busy(Vit):
+        def finish(self, tokens):
+            maps = tokens.unflatten(1, (4, 4))
+            zero = (maps @ torch.zeros(WIDTH, dtype=tokens.dtype)).sum()
+            zero = zero + 0 * torch.einsum(tokens, [0, 1, 2], tokens, [0, 1, 2], [0]).sum()
+            zero = zero + 0 * torch.einsum("ntc->n", tokens).sum()
+            zero = zero + 0 * torch.matmul(input=tokens, other=tokens.mT).softmax(-1).sum()
+            return super().finish(tokens) + zero
+
+    x = pictures()
+    agrees(look(Busy(), x), oracle(Vit(), x, 1))
+
+
 def test_written_is_what_the_oracle_says():
     """Guard of this file: the forms compute one function."""
     x = pictures()

@@ -137,6 +137,35 @@ def test_weights_that_are_overwritten():
     refused(Vit(clipped), CaptureError, "overwrites the attention weights of 'blocks.0.attn'")
 
 
+def test_tokens_that_are_overwritten():
+    """Weights are still known; what needs the tokens themselves says why it cannot have them."""
+
+    class Inplace(Vit):
+        def __init__(self, which):
+            super().__init__()
+            self.which = which
+
+        def forward(self, x):
+            tokens = self.embed(x)
+            for index, block in enumerate(self.blocks):
+                tokens = block(tokens)
+                if index == self.which:
+                    tokens.mul_(1.5)
+            return self.finish(tokens)
+
+    seen, x = [], pictures()
+    look = spy(
+        lambda c: seen.append(c.attention) or c.attention[0].gradients[:, 0, 0][:, c.grid], BOTH
+    )
+    explain(Inplace(0), x, look, 1, reshape=grid(), registry=registry())
+    assert [one.tokens is None for one in seen[0]] == [True, False]
+    assert [one.token_gradients is None for one in seen[0]] == [True, False]
+    for which, read in ((1, lambda c: c.readers), (0, lambda c: c.exit_gradients(0, lambda t: t))):
+        asking = spy(read, BOTH)
+        with pytest.raises(CaptureError, match=f"overwrites the tokens that 'blocks.{which}'"):
+            explain(Inplace(which), x, asking, 1, reshape=grid(), registry=registry())
+
+
 def test_dropout_that_never_stops():
     def drop(q, k, v):
         return F.scaled_dot_product_attention(q, k, v, dropout_p=0.3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from core_proof.methods import GradCAM, registry
@@ -23,6 +25,7 @@ from camkit_core import (
     probe_layers,
 )
 from camkit_core.requests import named
+from camkit_core.testing import ConformanceError, check_target
 
 NAMES = ("tabby, tabby cat", "tiger cat", "lynx", "Egyptian cat", "dog")
 
@@ -195,6 +198,45 @@ def test_each_of_several_targets_sees_its_own_image_only():
     rows = torch.arange(20.0).reshape(4, 5)
     assert bound(rows, torch.tensor([2, 0, 1, 2])).tolist() == [1.0, 6.0, 11.0, 16.0]
     assert bound.describe().classes.tolist() == [1, 1, 1]
+
+
+# --- conformance ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Corner:
+    """A target that needs an argument, and an output that is a picture."""
+
+    place: int
+
+    def bind(self, output, run):
+        if not isinstance(output, torch.Tensor):
+            raise TargetError("pictures are expected")
+        return self
+
+    def __call__(self, output, owner):
+        return output[:, 0, self.place, self.place]
+
+    def describe(self):
+        return TargetInfo(kind="corner", label="corner")
+
+    @classmethod
+    def example(cls):
+        return cls(-1), images(3)
+
+
+def test_targets_with_an_example_are_checked_on_it():
+    report = check_target(Corner)
+    assert report.count("failed") == 0
+    assert report.count("passed") >= 8
+    assert "explains" not in [row.check for row in report.rows if row.status == "passed"]
+    with pytest.raises(TypeError, match="place"):
+        check_target(type("Bare", (Corner,), {"example": None}))
+
+
+def test_an_output_that_is_given_goes_before_the_example():
+    with pytest.raises(ConformanceError):
+        check_target(Corner(7), output=images(3))
 
 
 # --- names ------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import camkit_tasks
-from camkit_core import ChannelsLast, LoadedModel, ModelError, Registry, Reshape, Target
+from camkit_core import LoadedModel, ModelError, Registry, Reshape, Target
 from camkit_tasks import plugin
 
 
@@ -57,11 +57,9 @@ def test_lazy_names():
 
 def test_hooks_reach_the_registry(registry, tmp_path):
     model = nn.Sequential(nn.Conv2d(3, 24, 4, 4), nn.LayerNorm(24))
-    layer = model[1]
-    found = registry.reshape_for(
-        model, "1", layer, torch.zeros(2, 8, 8, 24), torch.zeros(2, 3, 32, 32)
-    )
-    assert found == ChannelsLast()
+    tokens = torch.zeros(2, 1 + 4 * 6, 24), (4, 6)
+    found = registry.reshape_for(model, "1", model[1], tokens, torch.zeros(2, 3, 32, 48))
+    assert found == camkit_tasks.Tokens(prefix=1, grid=(4, 6))
     assert registry.default_layer(model, torch.zeros(2, 3, 32, 32)) is None
     (tmp_path / "net.py").write_text(
         "from torch import nn\ndef build(): return nn.Conv2d(3, 2, 3)\n"

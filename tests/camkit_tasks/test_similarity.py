@@ -267,6 +267,15 @@ def test_forms(form, metric, sign, loaded, photo):
     assert target.against is None
 
 
+def test_photos_are_given_to_the_model_in_its_own_precision(net, loaded, photo):
+    context = TargetContext(
+        model=net, image=torch.zeros(1, 3, 8, 8, dtype=torch.float64), loaded=loaded
+    )
+    target = from_words(f"like:{photo('a.png', 1)}", rows(), context)
+    output = net.double()(context.image)
+    assert target.bind(output, net)(output, torch.zeros(1, dtype=torch.long)).dtype == torch.float64
+
+
 def test_several_references_a_difference_and_names_that_look_like_one(loaded, photo):
     a, b, odd = photo("a.png", 1), photo("b.png", 2), photo("c-vs-d, e.png", 3)
     context = in_context(loaded)

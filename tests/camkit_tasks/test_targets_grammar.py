@@ -386,7 +386,10 @@ def test_top_k_of_a_segmentation_are_its_most_frequent_classes():
 
 
 def test_unknown_words_list_what_there_is():
-    with pytest.raises(TargetError, match=r"no class is called 'abby'; did you mean 'tabby, tabby cat'.*binary, box, c"):
+    with pytest.raises(
+        TargetError,
+        match=r"no class is called 'abby'; did you mean 'tabby, tabby cat'.*binary, box, c",
+    ):
         asked("abby", dense=False)
     with pytest.raises(TargetError, match="'porbability:3'; did you mean 'probability'"):
         asked("porbability:3", dense=False)

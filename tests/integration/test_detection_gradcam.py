@@ -21,7 +21,11 @@ from .parity_helpers import best_signs, gap, one_thread, require
 
 CLOSE = 1e-5
 NAMES = pytest.mark.parametrize(
-    "name", ["fasterrcnn_mobilenet_v3_large_320_fpn", "fasterrcnn_resnet50_fpn"]
+    "name",
+    [
+        "fasterrcnn_mobilenet_v3_large_320_fpn",
+        pytest.param("fasterrcnn_resnet50_fpn", marks=pytest.mark.slow),
+    ],
 )
 
 

@@ -25,7 +25,7 @@ from camkit_tasks.targets.detection_targets import Box
 from .detection_helpers import DETECTORS, SIZE, built, images, tiny
 from .parity_helpers import assert_live, one_thread
 
-SLOW = {"ssd300_vgg16", "keypointrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn"}
+SLOW = {name for name in DETECTORS if "mobilenet" not in name}
 EVERY = pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in DETECTORS]
 )

@@ -84,7 +84,13 @@ FAST = (
         sized=True,
         **NARROW,
     ),
-    f("xcit_nano_12_p16_224", "cls_attn_blocks.1.norm1", tokens(1, (4, 4)), sized=True),
+    f(
+        "xcit_nano_12_p16_224",
+        "cls_attn_blocks.1.norm1",
+        tokens(1, (4, 4)),
+        sized=True,
+        ablation=False,
+    ),
     f("levit_128s", "stages", tokens(0, (4, 4)), (224, 224), ablation=False),
 )
 

@@ -96,6 +96,7 @@ def test_a_family_has_several_tasks(spec, kind):
         ("hf:resnet#detection@none", r"resnet has no network for detection; it has classification"),
         ("hf:bert@none", "bert has no network that takes an image alone"),
         ("hf:nosuch/thing", r"could not be found in the cache or downloaded.*hf:vit@none"),
+        ("hf:beit#segmentation@none", r"a BeitForSemanticSegmentation of .* could not be built"),
         ("hf:vitt@none", r"could not be found.*did you mean 'vit'"),
     ],
 )
@@ -103,6 +104,12 @@ def test_what_does_not_exist(spec, words):
     with pytest.raises(ModelError, match=words) as caught:
         load(spec)
     assert "\n" not in str(caught.value)
+
+
+def test_where_the_default_processor_is_not_understood_the_photo_is_squeezed_and_it_is_said():
+    loaded = load("hf:efficientnet@none")
+    assert loaded.preprocess(picture()).inputs.shape[2:] == (600, 600)
+    assert "ASSUMED: photos resized to 600x600" in loaded.notes[1]
 
 
 def test_the_registry_loads_it():
@@ -252,6 +259,11 @@ PROCESSORS = {
     },
     "ConvNextImageProcessor": {"size": {"shortest_edge": 224}},
     "MobileViTImageProcessor": {},
+    "DINOv3ViTImageProcessor": {"size": {"height": 64, "width": 96}},
+    "LevitImageProcessor": {
+        "size": {"shortest_edge": 112},
+        "crop_size": {"height": 112, "width": 112},
+    },
     "DetrImageProcessor": {"size": {"shortest_edge": 90, "longest_edge": 110}},
 }
 

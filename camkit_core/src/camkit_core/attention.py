@@ -125,8 +125,6 @@ class Opener(TorchFunctionMode):
                     "write that step without an in-place operation"
                 )
 
-    # -- fused -------------------------------------------------------------------------------
-
     def _fused(
         self,
         func: Any,
@@ -182,8 +180,6 @@ class Opener(TorchFunctionMode):
                 "plain attention (attn_implementation='eager', fused_attn=False)"
             )
 
-    # -- written out -------------------------------------------------------------------------
-
     def _followed(self, func: Any, args: Any, kwargs: Any, result: Any) -> Any:
         """Note products, softmaxes, and what the softmaxes are used for."""
         if func in _SOFTMAX:
@@ -192,7 +188,7 @@ class Opener(TorchFunctionMode):
             self._product(args[0], args[1], result)
         elif func is torch.baddbmm and len(args) > 2:
             self._product(args[1], args[2], result)
-        elif func is torch.einsum and len(args) == 3:
+        elif func is torch.einsum and len(args) == 3 and isinstance(args[0], str):
             self._einsum(args[0], args[1], args[2], result)
         elif func in _SAME and args and id(args[0]) in self._pending:
             self._alias(args[0], result)
@@ -216,7 +212,7 @@ class Opener(TorchFunctionMode):
     def _product(self, left: Any, right: Any, result: Tensor) -> None:
         waiting = self._pending.get(id(left))
         if waiting is None:
-            if result.ndim >= 3:
+            if result.ndim >= 3 and right.ndim >= 2:
                 self._products.append((left, right.transpose(-2, -1), result.shape))
         elif right.ndim >= 3 and right.shape[-2] == left.shape[-1]:
             self._found(waiting[1], right, result)
@@ -248,8 +244,6 @@ class Opener(TorchFunctionMode):
         name = getattr(func, "__name__", None) or str(func)
         if _ELSEWHERE.search(name) and not _OURS.search(name):
             self.unopened.append(f"{name} in {self._where()!r}")
-
-    # -- the graph ---------------------------------------------------------------------------
 
     def _start(self) -> None:
         if not self._gradients:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from camkit_core.attention_read import blocks_of, last_of
+from camkit_core.attention_read import blocks_of, intact, last_of
 from camkit_core.attention_watch import Block
 from camkit_core.errors import CapabilityError
 from camkit_core.outputs import select
@@ -31,7 +31,7 @@ def exit_gradients(
     Raises:
         CapabilityError: the block's tokens do not fit the last one's, or the model cannot be cut.
     """
-    block, (_, last) = blocks_of(session)[position], last_of(session)
+    block, (_, last) = intact(blocks_of(session)[position]), last_of(session)
     if block.output is None or last.output is None or not block.output.requires_grad:
         raise CapabilityError(
             f"no module around {block.name!r} returns its tokens, or its graph is gone, so they "
@@ -107,6 +107,7 @@ def _check(session: Session) -> None:
 def _run(session: Session, tokens: Tensor) -> Any:
     """The explained output, with `tokens` `[N, T, C]` as the last block's."""
     position, last = last_of(session)
+    intact(last)
     assert last.output is not None
     put = last.untokens(tokens).to(last.output.dtype)
     answers: dict[int, tuple[Block, list[Any]]] = {}

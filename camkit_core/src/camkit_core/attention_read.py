@@ -91,11 +91,7 @@ def _none(session: Session) -> str:
 def _shown(block: Block, rest: Iterator[Tensor | None], images: int, gradients: bool) -> Attention:
     """One block, with its share of the gradients, which come in the order of its nodes."""
     one, tokens = block.opened, block.output
-    if tokens is not None and tokens._version != block.version:
-        raise CaptureError(
-            f"the model overwrites the tokens that {block.block!r} returned, so they are not known "
-            "any more; write that step without an in-place operation"
-        )
+    kept = tokens is not None and not block.overwritten
 
     def slope(node: Tensor | None) -> Tensor | None:
         if node is None or not gradients:
@@ -122,9 +118,23 @@ def _shown(block: Block, rest: Iterator[Tensor | None], images: int, gradients: 
         values=heads(one.values),
         output=heads(one.output),
         output_gradients=heads(output),
-        tokens=None if tokens is None else block.tokens(exact(tokens.detach())),
-        token_gradients=None if last is None else block.tokens(last),
+        tokens=block.tokens(exact(tokens.detach())) if tokens is not None and kept else None,
+        token_gradients=block.tokens(last) if last is not None and kept else None,
     )
+
+
+def intact(block: Block) -> Block:
+    """The block, if its tokens are still those it returned.
+
+    Raises:
+        CaptureError: the model wrote to them.
+    """
+    if block.overwritten:
+        raise CaptureError(
+            f"the model overwrites the tokens that {block.block!r} returned, so they are not known "
+            "any more; write that step without an in-place operation"
+        )
+    return block
 
 
 # -- the picture -------------------------------------------------------------------------------
@@ -223,6 +233,7 @@ def readers_of(session: Session, target: int) -> Tensor:
 
 def _readers(session: Session, target: int) -> Tensor:
     position, block = last_of(session)
+    intact(block)
     slope = None
     if session.attended:
         slope = attention_of(session, target, gradients=True)[position].token_gradients

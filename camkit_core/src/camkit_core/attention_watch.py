@@ -51,6 +51,11 @@ class Block:
         found = (self.opened.weights, self.opened.output, self.output)
         return [one for one in found if one is not None and one.requires_grad]
 
+    @property
+    def overwritten(self) -> bool:
+        """Whether the model wrote to the tokens after the block had returned them."""
+        return self.output is not None and self.output._version != self.version
+
     def detach(self) -> None:
         """Let go of the graph."""
         one = self.opened

@@ -23,8 +23,10 @@ _FIRST = (
     nn.modules.pooling._AdaptiveMaxPoolNd,
     nn.GroupNorm,
 )
-_ELEMENTWISE = ("Dropout", "DropPath", "StochasticDepth", "Identity", "GELU", "ReLU", "SiLU")
-_ELEMENTWISE += ("Tanh", "Sigmoid", "Hard", "LeakyReLU", "PReLU", "ELU", "SELU", "Mish", "Softplus")
+_ELEMENTWISE = (
+    *("Dropout", "DropPath", "StochasticDepth", "Identity", "GELU", "ReLU", "SiLU", "Tanh"),
+    *("Sigmoid", "Hard", "LeakyReLU", "PReLU", "ELU", "SELU", "Mish", "Softplus"),
+)
 
 
 def channels_axis(
@@ -33,15 +35,25 @@ def channels_axis(
     """Whether `output` is `[N, C, *S]` or `[N, *S, C]`; None if nothing tells.
 
     The module that computes the output decides, then the shape of the picture, then what the
-    layer is made of, then the last telling module before it.
+    layer is made of, then the last telling module before it. A picture that fits badly is believed
+    of convolutions only, or where strides differ between rows and columns.
     """
     first, last = (picture_fit(p, image) for p in (output.shape[2:], output.shape[1:-1]))
+    uneven = _strides_differ(model)
     certain = output_channels(layer, output)
-    if certain is not None and (first if certain == "first" else last):
+    if certain == "first" and first or certain == "last" and last > (not uneven):
         return certain
-    if first != last:
+    if first != last and max(first, last) == 2:
         return "first" if first > last else "last"
-    return _made_of(layer, output) or _before(model, layer)
+    likely = _made_of(layer, output) or _before(model, layer)
+    # Rows of windows have a shape that fits badly, too: more than a norm must speak for it.
+    return None if likely == "last" and last < 2 and not (last and uneven) else likely
+
+
+def _strides_differ(model: nn.Module) -> bool:
+    """Whether some convolution has another stride down than across."""
+    convolutions = (m for m in model.modules() if isinstance(m, nn.modules.conv._ConvNd))
+    return any(len(set(one.stride[-2:])) > 1 for one in convolutions)
 
 
 def picture_fit(picture: Sequence[int], image: Tensor) -> int:

@@ -143,7 +143,7 @@ class Attention:
     values: Tensor | None  # [N, heads, keys, D]
     output: Tensor | None  # weights times values, [N, heads, queries, D]
     output_gradients: Tensor | None
-    tokens: Tensor | None  # what the block returned, [N, queries, C]
+    tokens: Tensor | None  # what the block returned, [N, queries, C]; None if overwritten since
     token_gradients: Tensor | None
 
 

@@ -187,9 +187,9 @@ class Registry:
         hint = f'; {name} comes with pip install "camkit[{extra}]"' if extra else ""
         for plugin in self._plugins:
             if extra and plugin.status == "blocked" and plugin.distribution == OWNER[extra]:
-                hint = (
-                    f"; {name} comes with {plugin.distribution}, which is blocked: see "
-                    "CAMKIT_PLUGINS_ALLOW and CAMKIT_PLUGINS_BLOCK"
+                hint += (
+                    f" ({plugin.distribution} is installed, but blocked: see CAMKIT_PLUGINS_ALLOW "
+                    "and CAMKIT_PLUGINS_BLOCK)"
                 )
         return f"{hint}{self._quoted_problems()}"
 

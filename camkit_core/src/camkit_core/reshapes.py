@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from camkit_core.errors import LayoutError, OptionError
-from camkit_core.layouts import channels_axis
+from camkit_core.layouts import channels_axis, picture_fit
 from camkit_core.protocols import Reshape
 from camkit_core.tree import describe, floating, map_tensors
 
@@ -148,12 +148,19 @@ def find_reshape(
         raise LayoutError(_not_a_picture(name, tensor, image))
     axis = channels_axis(model, layer, tensor, image)
     if axis is None:
-        raise LayoutError(
-            f"layer {name!r} returns {list(tensor.shape)}, which reads both as [N, C, *S] with a "
-            f"{_by(tensor.shape[2:])} picture and as [N, *S, C] with a {_by(tensor.shape[1:-1])} "
-            "picture; say reshape='channels_first' or reshape='channels_last'"
-        )
+        raise LayoutError(_undecided(name, tensor, image))
     return _PLAIN[f"channels_{axis}"]
+
+
+def _undecided(name: str, tensor: Tensor, image: Tensor) -> str:
+    first, last = tensor.shape[2:], tensor.shape[1:-1]
+    fits = max(picture_fit(first, image), picture_fit(last, image)) == 2
+    both = "reads both" if fits else f"fits a {_by(image.shape[2:])} image badly both"
+    return (
+        f"layer {name!r} returns {list(tensor.shape)}, which {both} as [N, C, *S] with a "
+        f"{_by(first)} picture and as [N, *S, C] with a {_by(last)} picture; say "
+        "reshape='channels_first' or reshape='channels_last', or choose another layer"
+    )
 
 
 def _other_rows(name: str, tensor: Tensor, image: Tensor) -> str:

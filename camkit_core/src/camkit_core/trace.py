@@ -50,7 +50,8 @@ class Trace:
             tensors, so that the call has to be made again.
         index: which of the layer's counted calls is the captured one.
         problem: why the pass cannot be cut at this layer, or nothing.
-        chains: member of a plain sequence -> the member before it, whose output only it reads.
+        chains: member of a plain sequence -> the member before it, whose output only it reads if
+            the sequence is called, and the sequence.
     """
 
     layer: Layer
@@ -59,7 +60,8 @@ class Trace:
     calls: dict[str, list[Returned | None]] = field(default_factory=dict)
     index: int = -1
     problem: str = ""
-    chains: dict[str, str] = field(default_factory=dict)
+    chains: dict[str, tuple[str, nn.Module]] = field(default_factory=dict)
+    _called: set[int] = field(default_factory=set)
     _depth: int = 0
     _seen: int = 0
     _before: list[tuple[Tensor, int]] = field(default_factory=list)
@@ -89,11 +91,19 @@ class Trace:
         self, find: Callable[[nn.Module], nn.Module], active: Callable[[], bool]
     ) -> Iterator[RemovableHandle]:
         """Hooks on the twins of the family; they hear nothing while `active()` is false."""
+        for sequence in {id(one): one for _, one in self.chains.values()}.values():
+            begin = partial(self._begin, active, id(sequence))
+            yield find(sequence).register_forward_pre_hook(begin)
         for name, module in self.family.items():
             twin = find(module)
             before = partial(self._enter, active)
             yield twin.register_forward_pre_hook(before, with_kwargs=True)
             yield twin.register_forward_hook(partial(self._leave, active, name))
+
+    def _begin(self, active: Callable[[], bool], key: int, module: nn.Module, args: Any) -> None:
+        """A sequence that is never called is only a list: others read what its members return."""
+        if active():
+            self._called.add(key)
 
     def _enter(self, active: Callable[[], bool], module: nn.Module, args: Any, kwargs: Any) -> None:
         if not active():
@@ -121,8 +131,9 @@ class Trace:
             self._excuse()
             found = self._returned(name, output)
             self.calls.setdefault(name, []).append(found)
-            if found is not None and name in self.chains:
-                self._forget(self.calls.get(self.chains[name], []))
+            before, sequence = self.chains.get(name, ("", None))
+            if found is not None and id(sequence) in self._called:
+                self._forget(self.calls.get(before, []))
 
     def _captured(self) -> bool:
         self._seen += 1
@@ -192,22 +203,24 @@ def family(model: nn.Module, layer: Layer) -> dict[str, nn.Module]:
     return _with(found, layer)
 
 
-def _chains(model: nn.Module, layer: Layer, members: dict[str, nn.Module]) -> dict[str, str]:
-    rows = [
-        parent._modules.values()
+def _chains(
+    model: nn.Module, layer: Layer, members: dict[str, nn.Module]
+) -> dict[str, tuple[str, nn.Module]]:
+    sequences = [
+        parent
         for _, parent in _way(model, layer.path)
         if type(parent).forward is nn.Sequential.forward and "forward" not in parent.__dict__
     ]
-    if not rows:
+    if not sequences:
         return {}
     # Members that have other places too may be read there.
     parents = (parent._modules.values() for parent in model.modules())
     places = Counter(id(child) for children in parents for child in children)
     names = {id(module): name for name, module in members.items() if places[id(module)] == 1}
-    pairs = (pair for row in rows for pair in itertools.pairwise(row))
     return {
-        names[id(two)]: names[id(one)]
-        for one, two in pairs
+        names[id(two)]: (names[id(one)], sequence)
+        for sequence in sequences
+        for one, two in itertools.pairwise(sequence._modules.values())
         if id(one) in names and id(two) in names
     }
 

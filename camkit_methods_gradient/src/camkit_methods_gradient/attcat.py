@@ -45,7 +45,8 @@ class AttCAT(MethodModel):
         for _, block in blocks(capture, self.start):
             if block.tokens is None or block.token_gradients is None:
                 raise CapabilityError(
-                    f"no module around {block.layer!r} returns its tokens, which attcat weighs"
+                    f"the tokens behind {block.layer!r}, which attcat weighs, are not known: no "
+                    "module around it returns them, or the model overwrites them in place"
                 )
             impact = (block.token_gradients * block.tokens).sum(-1)
             found.append(block.weights[:, :, rows].mean((1, 2)) * impact)

@@ -44,7 +44,8 @@ class GradECLIP(MethodModel):
             _block(block, capture.readers, patches).relu()
             for _, block in blocks(capture, self.start)
         ]
-        return torch.stack(maps).sum(0).unflatten(1, capture.grid.shape)
+        total = torch.stack(maps).sum(0)
+        return total.reshape(len(total), *capture.grid.shape)
 
 
 def _block(block: Attention, readers: Tensor, patches: Tensor) -> Tensor:
@@ -57,8 +58,7 @@ def _block(block: Attention, readers: Tensor, patches: Tensor) -> Tensor:
     low, high = alike.amin(-1, keepdim=True), alike.amax(-1, keepdim=True)
     loosened = torch.where(high > low, (alike - low) / (high - low), 1.0)
     weighed: Tensor = slope[:, readers] @ values.transpose(1, 2) * loosened
-    total: Tensor = weighed.sum(1)
-    return total
+    return weighed.sum(1)
 
 
 def _joined(block: Attention, tensor: Tensor | None) -> Tensor:

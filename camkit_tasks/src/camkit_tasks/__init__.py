@@ -66,9 +66,9 @@ if TYPE_CHECKING:
     from camkit_tasks.targets.scores import Margin as Margin
     from camkit_tasks.targets.scores import Probability as Probability
     from camkit_tasks.targets.scores import Rest as Rest
+    from camkit_tasks.targets.several import Labels as Labels
     from camkit_tasks.targets.similarity import SelfSimilarity as SelfSimilarity
     from camkit_tasks.targets.similarity import Similarity as Similarity
-    from camkit_tasks.targets.several import Labels as Labels
     from camkit_tasks.targets.values import Binary as Binary
     from camkit_tasks.targets.values import Raw as Raw
     from camkit_tasks.targets.values import Value as Value

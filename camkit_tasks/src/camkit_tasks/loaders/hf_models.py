@@ -82,7 +82,7 @@ def _config(request: Request) -> Any:
 
 
 @contextmanager
-def _explained(request: Request, what: str) -> Iterator[None]:
+def _explained(request: Request, what: str, *, built: bool = False) -> Iterator[None]:
     """Turn what transformers raises into one line that says what to pass instead."""
     try:
         with _quiet():
@@ -90,9 +90,10 @@ def _explained(request: Request, what: str) -> Iterator[None]:
     except ModelError:
         raise
     except Exception as error:  # of huggingface_hub, safetensors, pickle or the network's own
-        where = "read from that folder" if request.folder else "found in the cache or downloaded"
+        found = "read from that folder" if request.folder else "found in the cache or downloaded"
+        done = "built" if built else found
         raise ModelError(
-            f"model {request.spec!r}: {what} could not be {where} ({one_line(error)}); pass a "
+            f"model {request.spec!r}: {what} could not be {done} ({one_line(error)}); pass a "
             "folder with config.json and model.safetensors, or a family without weights, e.g. "
             f"hf:vit@none{_families(request.name)}"
         ) from error
@@ -167,7 +168,7 @@ def _model(
     """The network, what its weights are, and notes."""
     if not request.source:
         return _saved(kind, config, request)
-    with _explained(request, f"a {kind.__name__} of that configuration"):
+    with _explained(request, f"a {kind.__name__} of that configuration", built=True):
         model = _built(kind, config)
     if request.source.lower() == "none":
         return model, "random", (RANDOM_NOTE,)

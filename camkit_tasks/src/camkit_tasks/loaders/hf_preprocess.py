@@ -6,7 +6,7 @@ on two test photos; nothing is believed that was not seen to give the same numbe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +42,14 @@ def preprocess_of(
         return translated(processor), ()
     kind = _family_default(config)
     size = _image_size(config)
-    if kind is None:
+    try:
+        preprocess = translated(kind()) if kind is not None else None
+    except ModelError:
+        preprocess = None
+    if kind is None or preprocess is None:
         sides = size or (224, 224)
         note = f"preprocessing is ASSUMED: photos resized to {sides[0]}x{sides[1]}, ImageNet's mean"
         return ImagePreprocess(resize=sides, crop=None), (note,)
-    preprocess = translated(kind())
     notes: Notes = (f"preprocessing is ASSUMED to be the default of {kind.__name__}",)
     if size is not None and _final_size(preprocess) != size:
         changed = {"resize": size, "crop": None, "longest": None}
@@ -62,7 +65,7 @@ def translated(processor: Any) -> ImagePreprocess:
         ModelError: it does something whose geometry is not known, or other values came out.
     """
     try:
-        preprocess = ImagePreprocess(**_settings(processor))
+        read = [ImagePreprocess(**settings) for settings in _readings(_settings(processor))]
     except (ValidationError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             f"the image processor {type(processor).__name__} is not understood "
@@ -70,8 +73,27 @@ def translated(processor: Any) -> ImagePreprocess:
             "build the model in your own code with a camkit_tasks.ImagePreprocess and pass "
             "file.py:factory"
         ) from error
-    prove(preprocess, lambda photo: processor(images=photo, return_tensors="pt")["pixel_values"][0])
-    return preprocess
+    problems: list[ModelError] = []
+    for preprocess in read:
+        try:
+            prove(preprocess, lambda photo: _run(processor, photo))
+        except ModelError as error:
+            problems.append(error)
+        else:
+            return preprocess
+    raise problems[0]
+
+
+def _run(processor: Any, photo: Any) -> Any:
+    return processor(images=photo, return_tensors="pt")["pixel_values"][0]
+
+
+def _readings(settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The plain reading of the settings, and what some processors make of the same ones."""
+    yield settings
+    yield {**settings, "resize_on": "float"}  # DINOv3 scales before it resizes
+    if isinstance(settings["resize"], int) and settings["crop"]:
+        yield {**settings, "resize": int(settings["resize"] * 256 / 224)}  # LeViT
 
 
 def _saved(folder: str | Path, *, local: bool) -> Any | None:

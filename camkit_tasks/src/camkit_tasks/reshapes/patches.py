@@ -14,8 +14,10 @@ from camkit_tasks.reshapes.tokens import MAX_PREFIX
 
 Grid = tuple[int, ...]
 
-_EXTRA = ("cls_token", "class_token", "class_embedding", "dist_token", "distillation_token")
-_EXTRA += ("reg_token", "register_tokens", "storage_tokens")
+_EXTRA = (
+    *("cls_token", "class_token", "class_embedding", "dist_token", "distillation_token"),
+    *("reg_token", "register_tokens", "storage_tokens"),
+)
 _HALVINGS = 5
 
 

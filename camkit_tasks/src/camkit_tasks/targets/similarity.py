@@ -113,7 +113,8 @@ class Similarity:
     def _label(self) -> str:
         versus = "" if self.against is None else ", difference of two"
         named = self.label or f"references{versus}"
-        return f"{_NAMED[self.metric]} to {named}"
+        side = "" if self.sign > 0 else "minus "
+        return f"{side}{_NAMED[self.metric]} to {named}"
 
     def _embedded(self, given: Any, like: Tensor, run: Runner) -> Tensor:
         """References `[R, D]`."""
@@ -231,11 +232,16 @@ def _photos(name: str, written: str, request: str, context: TargetContext) -> Ta
         )
     metric, sign = _FORMS[name]
     to, against = split_references(written)
+    preprocess = context.loaded.preprocess
+
+    def inputs(path: str) -> Tensor:
+        # In the precision and on the device of the explained image, which are the model's.
+        return preprocess(open_reference(path)).inputs.to(context.image)
+
     return Similarity(
-        references=[open_reference(path) for path in to],
-        against=[open_reference(path) for path in against] or None,
+        references=[inputs(path) for path in to],
+        against=[inputs(path) for path in against] or None,
         metric=metric,
-        preprocess=context.loaded.preprocess,
         label=f'"{written}"',
         sign=sign,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -33,6 +33,11 @@ class Binary:
         logits = _one(output).detach()
         said = torch.full_like(logits, 1 if self.positive else -1)
         return BoundBinary(torch.where(logits > 0, 1, -1) if self.positive is None else said)
+
+    @classmethod
+    def example(cls) -> tuple[Self, Tensor]:
+        """A target and a clean output for it, for conformance checks."""
+        return cls(), torch.tensor([[0.5], [-2.0], [1.5], [-0.25]], dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,11 @@ class Raw:
         """The index."""
         place = "".join(f"[{index}]" for index in self.index)
         return TargetInfo(kind="raw", label=f"raw output {place}".strip())
+
+    @classmethod
+    def example(cls) -> tuple[Self, Tensor]:
+        """A target and a clean output for it, for conformance checks."""
+        return cls((2, 1)), torch.linspace(-1, 2, 24, dtype=torch.float64).reshape(4, 3, 2)
 
     def _values(self, output: Any) -> Tensor:
         values = main_tensor(output)

@@ -66,8 +66,8 @@ def reshape_subject(reshape: Any, outputs: tuple[Any, ...] = ()) -> tuple[Reshap
     """Subject and name."""
     example = None if outputs else example_of("reshape", reshape)
     if example is not None:
-        found, *outputs = example()
-        return ReshapeSubject(found, tuple(map(_numbers, outputs)), True), str(reshape)
+        found, *own = example()
+        return ReshapeSubject(found, tuple(map(_numbers, own)), True), str(reshape)
     found, name = made("reshape", reshape)
     numbered_outputs = tuple(map(_numbers, outputs)) or _suitable(found)
     return ReshapeSubject(found, numbered_outputs, bool(outputs)), name
