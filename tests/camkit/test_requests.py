@@ -80,7 +80,9 @@ def test_targets_are_classes_names_and_ranks() -> None:
 
 @pytest.mark.parametrize("word", ["top0", "", "  "])
 def test_targets_that_mean_nothing(word: str) -> None:
-    with pytest.raises(Usage, match="give pred, top3, a class number or name, or what camkit targets lists"):
+    with pytest.raises(
+        Usage, match="give pred, top3, a class number or name, or what camkit targets lists"
+    ):
         request.targets([word])
 
 

@@ -43,6 +43,7 @@ def test_a_class_an_instance_and_a_subject_are_checked_alike():
     assert {row.check for row in reports[0].rows if row.status == "not applicable"} == {
         "chunks",
         "budget",
+        "declared_runs",
     }
 
 
@@ -151,7 +152,7 @@ def test_one_id_per_object_and_check_that_applies():
     assert "gradcam-flip" in found
     assert "gradcam-chunks" not in found
     assert "ClassTarget-frozen" in found
-    assert len(found) == len(METHOD_CHECKS.of_tier("fast")) - 2 + len(
+    assert len(found) == len(METHOD_CHECKS.of_tier("fast")) - 3 + len(
         check_target(ClassTarget()).rows
     )
     assert set(found) < set(cases([GradCAM(), ClassTarget()], tier="full"))

@@ -243,3 +243,25 @@ def test_rows_that_are_not_images_are_refused():
         LayoutError, match=r"\[8, 6, 6, 6\] for 2 image\(s\): 8 = 2 x 4 rows may be"
     ):
         explain(Pieces(), x, HiRes(), 1, "conv", registry=registry())
+
+
+class Blocks(nn.Module):
+    """Windows of 3 x 3 as `[N, windows, positions, C]`, in a network without uneven strides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cut, self.norm = nn.Conv2d(3, 6, 1), nn.LayerNorm(6)
+        self.head = nn.Linear(6, CLASSES)
+        fill(self)
+        self.eval()
+
+    def forward(self, x):
+        z = self.cut(x).unfold(2, 3, 3).unfold(3, 3, 3).flatten(4).flatten(2, 3)
+        return self.head(torch.tanh(self.norm(z.movedim(1, -1))).mean((1, 2)))
+
+
+def test_windows_are_not_taken_for_rows_of_a_picture():
+    """[N, 16, 9, 6] of a 12 x 12 image: neither 9 x 6 nor 16 x 9 is what it looks like."""
+    x = torch.randn(2, 3, 12, 12, dtype=torch.float64)
+    with pytest.raises(LayoutError, match=r"fits a 12x12 image badly both.*choose another layer"):
+        explain(Blocks(), x, HiRes(), 1, "norm", registry=registry())

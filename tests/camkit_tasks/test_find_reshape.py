@@ -232,3 +232,15 @@ def test_volumes_and_signals():
     tokens = torch.zeros(2, 11, 6)
     assert find_reshape(model, "1", model[1], tokens, signal) == Tokens(prefix=1, grid=(10,))
     assert find_reshape(model, "2", model[2], tokens, signal) is None  # could be [N, C, L]
+
+
+def test_tokens_in_an_order_of_their_own_are_refused_until_they_are_rows_again():
+    """As in Hiera, which keeps for every block what is left to unroll and the grid."""
+    model = seeded(partial(Declared, 0))
+    model.reroll = nn.Identity()
+    model.reroll.schedule = {0: ([(2, 2)], [4, 8]), 1: ([], [2, 4])}
+    whole, halved = torch.zeros(2, 32, 10), torch.zeros(2, 8, 10)
+    with pytest.raises(LayoutError, match=r"tokens \[2, 32, 10\] in an order of the network's own"):
+        find_reshape(model, "blocks.0", model.blocks[0], whole, image(32, 64))
+    found = find_reshape(model, "blocks.1", model.blocks[1], halved, image(32, 64))
+    assert found == Tokens(prefix=0, grid=(2, 4))

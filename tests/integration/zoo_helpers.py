@@ -73,18 +73,18 @@ TIMM = (
     *(S("sequencer2d_s", "norm"), S("vit_small_patch14_dinov2", "blocks.11.norm1", 56)),
     *(S("regnetx_002", "s4"), S("seresnext26t_32x4d", "layer4"), S("efficientnet_lite0", "bn2")),
     *(S("mambaout_femto", "stages"), S("focalnet_tiny_srf", "norm"), S("davit_tiny", "stages")),
-    *(S("starnet_s1", "norm"), S("skresnet18", "layer4"), S("twins_svt_small")),
+    *(S("starnet_s1", "norm"), S("skresnet18", "layer4"), S("twins_svt_small", "norm")),
     *(S("mobileone_s0", "stages", slow=True), S("fastvit_t8", "final_conv", slow=True)),
     *(
         S("mixer_s32_224", "norm", 224, slow=True),
         S("cait_xxs24_224", "blocks_token_only.1.norm1", 224, True),
     ),
-    *(S("beit_base_patch16_224", "blocks.11", 32, True), S("levit_128s", "", 224, True)),
+    *(S("beit_base_patch16_224", "blocks.11", 32, True), S("levit_128s", "stages", 224, True)),
     *(S("samvit_base_patch16", "neck", slow=True), S("tiny_vit_5m_224", "stages", 224, True)),
     *(S("gcvit_xxtiny", "stages", 224, True), S("convit_tiny", "blocks.11.norm1", 224, True)),
     *(
         S("crossvit_9_240", "blocks.2.fusion.1.norm1", 240, True),
-        S("hiera_tiny_224", "", 224, True),
+        S("hiera_tiny_224", "blocks.11", 224, True),
     ),
     *(S("maxxvit_rmlp_nano_rw_256", "norm", 256, True), S("nest_tiny", "norm", 224, True)),
 )

@@ -23,7 +23,7 @@ KNOWN: dict[str, dict[str, str]] = {
     "method": dict.fromkeys(_GRADIENT.split(), "gradient")
     | dict.fromkeys(_PERTURBATION.split(), "perturbation"),
     "target": dict.fromkeys(_TARGETS.split(), "tasks"),
-    "reshape": dict.fromkeys(["tokens", "channels_last"], "tasks"),
+    "reshape": dict.fromkeys(["tokens", "windows", "channels_last", "fpn"], "tasks"),
     "metric": dict.fromkeys(
         ["contrast", "energy", "gridpg", "iou", "pointing", "rankaccuracy"], "metrics"
     ),

@@ -39,15 +39,15 @@ def channels_axis(
     of convolutions only, or where strides differ between rows and columns.
     """
     first, last = (picture_fit(p, image) for p in (output.shape[2:], output.shape[1:-1]))
-    uneven = _strides_differ(model)
+    # Rows of windows have a shape that fits badly, too: more than a norm must speak for it.
+    enough = 1 if _strides_differ(model) else 2
     certain = output_channels(layer, output)
-    if certain == "first" and first or certain == "last" and last > (not uneven):
+    if (certain == "first" and first) or (certain == "last" and last >= enough):
         return certain
     if first != last and max(first, last) == 2:
         return "first" if first > last else "last"
     likely = _made_of(layer, output) or _before(model, layer)
-    # Rows of windows have a shape that fits badly, too: more than a norm must speak for it.
-    return None if likely == "last" and last < 2 and not (last and uneven) else likely
+    return None if likely == "last" and last < enough else likely
 
 
 def _strides_differ(model: nn.Module) -> bool:

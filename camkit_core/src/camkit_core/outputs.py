@@ -74,9 +74,9 @@ def main_tensor(output: Any) -> Tensor:
     scores = _find(output)
     if scores is None and (name := _embedding(output)):
         raise TargetError(
-            f"the model returned {describe(output)}: {name} is an embedding, not class scores; name "
-            "a target such as 'like:photo.jpg', 'text:a dog' or 'pred' (similarity to itself), or "
-            f"output={name!r} to take its entries for classes"
+            f"the model returned {describe(output)}: {name} is an embedding, not class scores; "
+            "name a target such as 'like:photo.jpg', 'text:a dog' or 'pred' (similarity to "
+            f"itself), or output={name!r} to take its entries for classes"
         )
     if scores is None:
         raise TargetError(

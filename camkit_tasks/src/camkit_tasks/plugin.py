@@ -104,8 +104,7 @@ def camkit_entries() -> list[Entry]:
             kind="target",
             name="like",
             ref="camkit_tasks.targets.similarity:Similarity",
-            summary="like:ref.jpg[,more.jpg] | like:a.jpg-vs-b.jpg | like_dot | like_l2 | unlike | "
-            "like:self: similarity of embeddings",
+            summary="like:PHOTO[,PHOTO][-vs-PHOTO], like_dot, like_l2, unlike, like:self: embeddings",
         ),
         Entry(
             kind="target",

@@ -62,6 +62,7 @@ def spy(look: Callable[[Capture], Tensor], needs: Need, label: str = "spy") -> A
 
     class Spy(MethodModel):
         name = label
+        runs = "whatever it takes"
 
         def __call__(self, capture: Capture, /) -> Tensor:
             return look(capture)

@@ -97,6 +97,12 @@ def _tokens(
     image: Tensor,
 ) -> Tokens | None:
     count, width = output.shape[1:]
+    if _own_order(around, count):
+        raise LayoutError(
+            f"layer {name!r} returns tokens {list(output.shape)} in an order of the network's own, "
+            "not rows and columns; choose a later layer (see `camkit layers`) or give reshape= an "
+            "object or function that sorts them"
+        )
     ways = list(patches(model, around, image))
     for way in ways:
         fitting = way.fits(count)
@@ -112,6 +118,16 @@ def _tokens(
     if ways[0].known and makes_features(layer, width):
         raise LayoutError(_no_reading(name, output, image, ways[0]))
     return None
+
+
+def _own_order(around: Sequence[nn.Module], count: int) -> bool:
+    """Whether tokens are not in rows: Hiera's are when nothing is left of its schedule."""
+    for module in around:
+        schedule = getattr(getattr(module, "reroll", None), "schedule", None)
+        if isinstance(schedule, dict):
+            sorted_again = {math.prod(size) for left, size in schedule.values() if not left}
+            return count not in sorted_again
+    return False
 
 
 def _two_readings(name: str, output: Tensor, fitting: Sequence[tuple[int, Grid]]) -> str:

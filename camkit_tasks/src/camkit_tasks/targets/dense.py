@@ -66,7 +66,7 @@ def _region(words: Words, context: TargetContext) -> Target:
     path = Path(words.text).expanduser()
     name = f'"{path.name}"'
     mask = on_input(read_mask(path), context.pictures, name)
-    return Region(index, mask=mask, name=name, **options)
+    return Region(index, mask=mask, called=name, **options)
 
 
 def _pixel(words: Words, context: TargetContext) -> Target:

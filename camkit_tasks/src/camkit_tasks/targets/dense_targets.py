@@ -142,12 +142,12 @@ class Region(_Area):
         mask: `[*S]` or `[N, *S]`, of any resolution (brought to the output's by nearest
             neighbours): true where positions count, or a weight for each. Shows the image as the
             model gets it. None is everywhere.
-        name: of the region, for labels.
+        called: what labels call the region.
         class_index: see `_Dense`; None for the class predicted at most positions in the region.
     """
 
     mask: Any = None
-    name: str = "the given region"
+    called: str = "the given region"
 
     def bind(self, output: Any, run: Runner, /) -> BoundTarget:
         """Fix class and weights of every image.
@@ -158,7 +158,7 @@ class Region(_Area):
         maps = dense_maps(output).detach()
         weights = self._weights(maps)
         classes = self._classes(maps, weights)
-        where = "everywhere" if self.mask is None else f"in {self.name}"
+        where = "everywhere" if self.mask is None else f"in {self.called}"
         labels = [f"{class_label(index)} {where}" for index in classes.tolist()]
         return BoundArea("region", classes, weights, tuple(labels), self.of, self.reduce)
 
@@ -169,7 +169,7 @@ class Region(_Area):
         mask = torch.as_tensor(self.mask, device=maps.device)
         if mask.ndim not in (len(size), len(size) + 1):
             raise TargetError(
-                f"{self.name} is {list(mask.shape)}, but a mask for the output {list(maps.shape)} "
+                f"{self.called} is {list(mask.shape)}, but a mask for the output {list(maps.shape)} "
                 f"has {len(size)} axes, or {len(size) + 1} with one mask per image"
             )
         batch = mask if mask.ndim > len(size) else mask[None]
@@ -179,7 +179,7 @@ class Region(_Area):
         weights = weights[:, 0].expand(len(maps), *size)
         if not bool((weights != 0).flatten(1).any(1).all()):
             raise TargetError(
-                f"{self.name} is empty at the resolution of the output, {list(size)}: no position "
+                f"{self.called} is empty at the resolution of the output, {list(size)}: no position "
                 "is left to explain"
             )
         return weights
