@@ -104,7 +104,7 @@ def camkit_entries() -> list[Entry]:
             kind="target",
             name="like",
             ref="camkit_tasks.targets.similarity:Similarity",
-            summary="like:PHOTO[,PHOTO][-vs-PHOTO], like_dot, like_l2, unlike, like:self: embeddings",
+            summary="like:PHOTO[-vs-PHOTO], like_dot, like_l2, unlike, like:self: of embeddings",
         ),
         Entry(
             kind="target",

@@ -169,8 +169,8 @@ class Region(_Area):
         mask = torch.as_tensor(self.mask, device=maps.device)
         if mask.ndim not in (len(size), len(size) + 1):
             raise TargetError(
-                f"{self.called} is {list(mask.shape)}, but a mask for the output {list(maps.shape)} "
-                f"has {len(size)} axes, or {len(size) + 1} with one mask per image"
+                f"{self.called} is {list(mask.shape)}, but a mask for the output "
+                f"{list(maps.shape)} has {len(size)} axes, or {len(size) + 1} with one mask per image"
             )
         batch = mask if mask.ndim > len(size) else mask[None]
         if len(batch) not in (1, len(maps)):
@@ -179,8 +179,8 @@ class Region(_Area):
         weights = weights[:, 0].expand(len(maps), *size)
         if not bool((weights != 0).flatten(1).any(1).all()):
             raise TargetError(
-                f"{self.called} is empty at the resolution of the output, {list(size)}: no position "
-                "is left to explain"
+                f"{self.called} is empty at the resolution of the output, {list(size)}: no "
+                "position is left to explain"
             )
         return weights
 
