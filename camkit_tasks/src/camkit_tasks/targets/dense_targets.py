@@ -170,7 +170,7 @@ class Region(_Area):
         if mask.ndim not in (len(size), len(size) + 1):
             raise TargetError(
                 f"{self.called} is {list(mask.shape)}, but a mask for the output "
-                f"{list(maps.shape)} has {len(size)} axes, or {len(size) + 1} with one mask for each "
+                f"{list(maps.shape)} has {len(size)} axes, or {len(size) + 1} with one mask per "
                 "image"
             )
         batch = mask if mask.ndim > len(size) else mask[None]
