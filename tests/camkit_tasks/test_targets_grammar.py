@@ -291,7 +291,7 @@ def test_a_region_is_read_from_a_file(tmp_path):
     wanted = torch.zeros(12, 16, dtype=torch.bool)
     wanted[3:6, 4:9] = True
     assert torch.equal(found.mask, wanted)
-    assert (found.class_index, found.reduce, found.name) == (1, "mean", '"a,b.png"')
+    assert (found.class_index, found.reduce, found.called) == (1, "mean", '"a,b.png"')
     assert meant(f"region:{file}", MAPS).class_index is None
 
 
