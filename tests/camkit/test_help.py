@@ -70,10 +70,9 @@ def test_every_command_explains_itself(run, name: str) -> None:
 def test_explain_help_has_every_option_and_an_example(run) -> None:
     text = run("explain", "--help").out
     options = """
-        --model --method -m --target -t --layer -l --post --alpha --colormap --scale --device
-        --batch-size --chunk --budget --precision --seed --out -o --format --overwrite --json
-        --quiet -q
-        --verbose -v
+        --model --method -m --target -t --layer -l --output --post --alpha --colormap
+        --scale --device --batch-size --chunk --budget --precision --seed --out -o --format
+        --overwrite --json --quiet -q --verbose -v
     """
     for option in options.split():
         assert re.search(rf"(?<![\w-]){option}\b", text), option

@@ -117,3 +117,33 @@ def test_what_fast_precision_found_about_itself_is_in_the_results(
     done = run("explain", photo, "--model", net, "-m", "occlusion", "--precision", "fast")
     assert done.code == 0
     assert any("rank correlation" in note for note in rows()[0]["notes"])
+
+
+def test_a_part_of_the_output_is_explained_by_its_number(run, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "two.py").write_text(
+        "import torch\n"
+        "from torch import nn\n"
+        "class Two(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.body = nn.Conv2d(3, 4, 3, padding=1)\n"
+        "        self.head = nn.Linear(4, 5)\n"
+        "    def forward(self, x):\n"
+        "        y = self.head(self.body(x).relu().mean((2, 3)))\n"
+        "        return y[:, :2], y\n"
+        "def build():\n"
+        "    return Two()\n"
+    )
+    words = ["--model", f"{tmp_path}/two.py:build", "-t", "4", "-l", "body"]
+    wrong = run("explain", photo, *words)
+    assert wrong.code == 2
+    done = run("explain", photo, *words, "--output", 1)
+    assert done.code == 0
+    assert rows()[0]["class"] == 4
+    assert {said["class"] for said in rows()[0]["predictions"]} == set(range(5))
+    missing = run("explain", photo, *words, "--output", 2, "-o", "other")
+    assert missing.code == 2
+    assert "no such part" in missing.err
+    listed = run("layers", "--model", f"{tmp_path}/two.py:build", "--output", 1)
+    assert listed.code == 0
+    assert "* default: body" in listed.err

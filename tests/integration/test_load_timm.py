@@ -197,3 +197,18 @@ def test_a_loaded_model_can_be_sent_to_another_process():
     again = pickle.loads(pickle.dumps(loaded))
     assert same(again.model, loaded.model)
     assert again.class_ids == loaded.class_ids
+
+
+def test_a_network_without_a_head_has_an_embedding_and_no_classes() -> None:
+    headless = timm.create_model(SMALL, num_classes=0).eval()
+    found = explain(headless, torch.rand(1, 3, 64, 64), layers="layer4")
+    assert "embedding" in found.target.label
+    assert "class" not in found.target.label
+    loaded = load("timm:vit_small_patch14_dinov2@none")
+    assert loaded is not None
+    assert loaded.output is timm_models.as_embedding
+    same = explain(headless, torch.rand(1, 3, 64, 64), layers="layer4", output=loaded.output)
+    assert same.target.label == found.target.label
+    classifier = load(f"timm:{SMALL}@none")
+    assert classifier is not None
+    assert classifier.output is None

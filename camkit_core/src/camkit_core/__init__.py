@@ -21,7 +21,7 @@ _HOME = {
     "metric": "Interval MetricModel mean_interval",
     "need": "Claim Need",
     "options": "method_of",
-    "outputs": "class_scores main_tensor",
+    "outputs": "class_scores main_tensor select",
     "post": "DEFAULT_POST Post",
     "probe": "LayerReport probe_layers",
     "protocols": "Attention BiasTerm BoundTarget Control Evidence Geometry Head LayerGraph "
@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from camkit_core.options import method_of as method_of
     from camkit_core.outputs import class_scores as class_scores
     from camkit_core.outputs import main_tensor as main_tensor
+    from camkit_core.outputs import select as select
     from camkit_core.post import DEFAULT_POST as DEFAULT_POST
     from camkit_core.post import Post as Post
     from camkit_core.probe import LayerReport as LayerReport

@@ -322,7 +322,9 @@ def _is_answer(one: _Seen, gradient: Tensor, explained: Any) -> bool:
 
 def _refuse_if_blind(one: _Seen, ran: Sequence[_Seen]) -> None:
     """Do not settle for an early layer only because later ones could not be read."""
-    later = [r for r in ran if r.order > one.order and r.spatial is None and "tokens" in r.note]
+    # What has no parameters only passes on what the module before it made.
+    later = [r for r in ran if r.parametric and r.order > one.order and r.spatial is None]
+    later = [r for r in later if "tokens" in r.note]
     later = [r for r in later if 4 * tensors(r.output)[0].shape[1] >= math.prod(one.spatial or ())]
     if len(later) > 2:
         raise LayerError(

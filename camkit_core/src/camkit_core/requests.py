@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 from camkit_core.errors import TargetError
 from camkit_core.outputs import class_scores
 from camkit_core.protocols import Target, TargetContext, TargetInfo
@@ -145,6 +147,9 @@ def _has_classes(output: Any) -> bool:
 def _answer(rank: int, output: Any, registry: Registry, context: TargetContext) -> Target:
     """The model's own answer, which on outputs without class scores only plugins understand."""
     request = f"pred:{rank}" if rank else "pred"
+    if getattr(context.model, "num_classes", None) == 0 and isinstance(output, Tensor):
+        # timm's word for a network without a head: its numbers are features, not classes.
+        output = {"embeddings": output}
     known = None if _has_classes(output) else registry.target_for(request, output, context)
     return known or ClassTarget(rank=rank)
 

@@ -29,10 +29,12 @@ def layers(
     /,
     *,
     model: Annotated[str, Parameter(help="The model, as for explain.")],
+    output: Annotated[str | None, Parameter(help="Part of the output, as for explain.")] = None,
     device: Annotated[str, Parameter(help="auto, cpu, cuda or cuda:N.")] = "auto",
     talk: Talk = _TALK,
 ) -> int:
     """List a model's layers: shapes, which can be shown as a picture, and the default."""
+    from camkit.run.execute import part_of
     from camkit.run.model import load, pick_device
     from camkit_core import probe_layers
 
@@ -41,7 +43,8 @@ def layers(
     where = pick_device(device)
     loaded = load(registry, model, where, seed=0)
     prepared = _prepared(loaded, image)
-    report = probe_layers(loaded, prepared.inputs.to(where), registry=registry)
+    inputs, part = prepared.inputs.to(where), part_of(output)
+    report = probe_layers(loaded, inputs, output=part, registry=registry)
     rows = [_record(row) for row in report.rows]
     for row in rows:
         talk.emit(row)

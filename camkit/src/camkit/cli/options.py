@@ -43,6 +43,9 @@ class ExplainOptions:
     layer: Annotated[tuple[str, ...], Parameter(alias="-l", group=_WHAT, show_default=False)] = ()
     """Layer such as layer4.-1 (see camkit layers). Repeat to average. Default: found by a probe."""
 
+    output: Annotated[str | None, Parameter(group=_WHAT)] = None
+    """Which part of what the model returns is explained: its name, or its number."""
+
     post: Annotated[str, Parameter(group=_HOW)] = "default"
     """From raw maps to pictures: default, signed or raw."""
 

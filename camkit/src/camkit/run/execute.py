@@ -27,6 +27,7 @@ from camkit_core import (
     OptionError,
     PluginError,
     TargetError,
+    select,
 )
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class _Run:
         self.explainer = Explainer(loaded, plan.layers, registry=plan.registry)
         self.summary = Summary(plan.talk, plan.options.out)
         self.meter = Meter(plan.talk, len(plan.images))
+        self.part = part_of(plan.options.output)
         self.methods: dict[str, dict[str, Any]] = {}
         self.images: list[dict[str, Any]] = []
 
@@ -128,6 +130,7 @@ class _Run:
             stacked(photos, self.plan.device),
             self.plan.specs,
             [wanted.request for wanted in self.plan.targets],
+            output=self.part,
             budget=self.plan.options.budget,
             batch_size=_chunk(self.plan.options.chunk),
             precision=self.plan.options.precision,
@@ -153,7 +156,10 @@ class _Run:
 
     def _record(self, explained: _Explained) -> None:
         output = next(iter(explained.comparison.values())).output
-        said = predictions(output, self.loaded.class_names, multi_label=self.loaded.multi_label)
+        part = self.loaded.output if self.part is None else self.part
+        said = predictions(
+            select(output, part), self.loaded.class_names, multi_label=self.loaded.multi_label
+        )
         for place, photo in enumerate(explained.photos):
             ones = {key: one[place] for key, one in explained.comparison.items()}
             files = self.artist.draw(photo, ones)
@@ -199,6 +205,11 @@ class _Run:
         self.folder.finish(record)
         self.talk.emit(record)
         self.summary.speak(notes=self.loaded.notes, random=model.is_random(self.loaded))
+
+
+def part_of(text: str | None) -> str | int | None:
+    """A name or a number."""
+    return int(text) if text and text.strip().lstrip("-").isdecimal() else text
 
 
 def _chunk(text: str | None) -> int | str | None:

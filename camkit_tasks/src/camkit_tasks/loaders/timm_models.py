@@ -170,8 +170,14 @@ def _loaded(
         preprocess=preprocess,
         class_names=names,
         class_ids=ids,
+        output=None if getattr(model, "num_classes", None) != 0 else as_embedding,
         notes=(*notes, *more),
     )
+
+
+def as_embedding(output: Any) -> Any:
+    """Features of a network without a head, under a name that says so."""
+    return {"embeddings": output}
 
 
 def _preprocess(model: nn.Module, size: int | None) -> tuple[ImagePreprocess, tuple[str, ...]]:
