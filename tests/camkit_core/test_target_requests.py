@@ -99,10 +99,10 @@ def test_if_nobody_answers_the_error_is_that_of_the_scores(request_):
 def test_ranks_are_words_too():
     order = Chain()(images()).argsort(1, descending=True)
     for rank in range(CLASSES):
-        found = explain(Chain(), images(), target=f"pred:{rank}", layers="body")
+        found = explain(Chain(), images(), GradCAM(), f"pred:{rank}", "body", registry=registry())
         assert torch.equal(found.target.classes, order[:, rank])
     with pytest.raises(TargetError, match="rank 6 was asked for, but the model has 5 classes"):
-        explain(Chain(), images(), target="pred:5", layers="body")
+        explain(Chain(), images(), GradCAM(), "pred:5", "body", registry=registry())
 
 
 def test_plugins_spread_top_k_as_well():

@@ -45,13 +45,19 @@ def test_random_weights_with_the_published_names(name, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_threshold_and_the_photo_stay_as_they_are():
+def test_only_random_weights_lose_their_threshold(tmp_path):
+    loaded = load(f"torchvision:{NAME}@none")
+    assert loaded.model.score_thresh == 0
+    assert "no detection is dropped" in loaded.notes[1]
+    save_file(loaded.model.state_dict(), tmp_path / "ssd.safetensors")
+    usual = detection.__dict__[NAME](weights=None, weights_backbone=None).score_thresh
+    filed = load(f"torchvision:{NAME}@{tmp_path}/ssd.safetensors")
+    assert filed.model.score_thresh == usual > 0
+
+
+def test_the_photo_stays_as_it_is():
     """The model resizes and normalizes by itself."""
     loaded = load(f"torchvision:{NAME}@none")
-    assert (
-        loaded.model.score_thresh
-        == detection.__dict__[NAME](weights=None, weights_backbone=None).score_thresh
-    )
     photo = Image.frombytes("RGB", (61, 47), bytes(range(256)) * 33 + bytes(61 * 47 * 3 - 8448))
     prepared = loaded.preprocess(photo)
     assert prepared.inputs.shape == (1, 3, 47, 61)

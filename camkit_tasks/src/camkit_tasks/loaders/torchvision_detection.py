@@ -53,10 +53,19 @@ def load(name: str, source: str, spec: str) -> LoadedModel:
     """
     weights = import_torchvision("models").get_model_weights(name)
     if source.lower() == "none":
-        return _loaded(_built(name), spec, "random", weights.DEFAULT, (RANDOM_NOTE,))
+        notes = (RANDOM_NOTE, "random scores are low, so no detection is dropped for its score")
+        return _loaded(_undiscerning(_built(name)), spec, "random", weights.DEFAULT, notes)
     if is_weights_file(source):
         return _from_file(name, Path(source).expanduser(), spec, weights)
     return _published(name, source, spec, weights)
+
+
+def _undiscerning(model: nn.Module) -> nn.Module:
+    """The detector without its threshold, under which all scores of random weights lie."""
+    for module in model.modules():
+        if isinstance(getattr(module, "score_thresh", None), float):
+            module.score_thresh = 0.0  # type: ignore[assignment]  # a plain number
+    return model
 
 
 def _built(name: str, published: Any = None, **options: Any) -> nn.Module:
