@@ -71,7 +71,7 @@ def tail_scores(session: Session, target: int, layer: str, rows: Rows) -> Tensor
     whole = isinstance(way, Whole)
 
     def run(part: Tensor, owners: Owners) -> Tensor:
-        scores = scored(session, target, way, part, owners)
+        scores = session.bound[target](run_again(session, way, part, owners), owners.index)
         (session.tally.whole if whole else session.tally.tail)(share * len(part) / owners.images)
         return scores
 
@@ -118,11 +118,6 @@ def differentiable_scores(
         output = run_again(session, session.memo[place], part, owners, grad=True)
         session.tally.whole(len(rows) / images)
         return (bound or session.bound[target])(output, owners.index)
-
-
-def scored(session: Session, target: int, way: Way, part: Tensor, owners: Owners) -> Tensor:
-    """Scores of rows run one way."""
-    return session.bound[target](run_again(session, way, part, owners), owners.index)
 
 
 def _constant(model: nn.Module) -> nn.Module:

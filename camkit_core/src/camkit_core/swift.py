@@ -37,10 +37,13 @@ def swifter(
         other: None if it could not be made.
         count: told about every run.
     """
+    known = recall(session.model, place)
+    if known is False or other is None:
+        remember(session.model, place, False)
+        return False
     part, owners = some(session, rows, _few(session))
-    won = other is not None and _agrees(session, other, usual, part, owners, count)
-    if won and recall(session.model, place) is None:
-        assert other is not None
+    won = _agrees(session, other, usual, part, owners, count)
+    if won and known is None:
         won = _faster(session, other, usual, part, owners, count)
     remember(session.model, place, won)
     return won
