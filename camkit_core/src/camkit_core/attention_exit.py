@@ -16,10 +16,10 @@ from camkit_core.attention_read import blocks_of, intact, last_of
 from camkit_core.attention_watch import Block
 from camkit_core.errors import CapabilityError
 from camkit_core.outputs import select
-from camkit_core.record import KeepGrad, answer, training_guard
+from camkit_core.record import KeepGrad, answer
 from camkit_core.rerun import rounding
 from camkit_core.session import Session
-from camkit_core.shadow import Shadow
+from camkit_core.shadow import Shadow, training_guard
 from camkit_core.tree import exact, floating, map_tensors
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from camkit_core.errors import CapabilityError, TargetError
 from camkit_core.outputs import class_scores
 from camkit_core.protocols import Head
-from camkit_core.record import LinearCall
+from camkit_core.recorder import LinearCall
 from camkit_core.session import Session
 from camkit_core.tree import exact
 

@@ -24,11 +24,12 @@ from camkit_core.errors import LayerError, LayoutError, TargetError
 from camkit_core.inputs import ModelInputs, check_batch
 from camkit_core.outputs import Selector, select
 from camkit_core.protocols import BoundTarget, LoadedModel, Prepared, Reshape, TargetContext
-from camkit_core.record import Plan, active, answer, is_active, run, training_guard
+from camkit_core.record import answer, run
+from camkit_core.recorder import Plan, active, is_active
 from camkit_core.registry import Registry, default_registry
 from camkit_core.requests import TargetRequest, as_target, rank_of
 from camkit_core.reshapes import find_reshape
-from camkit_core.shadow import Shadow, original, unwrap
+from camkit_core.shadow import Shadow, original, training_guard, unwrap
 from camkit_core.targets import BoundNothing, ClassTarget
 from camkit_core.tree import describe, exact, floating, map_tensors, tensors
 

@@ -18,7 +18,8 @@ from camkit_core.layers import Layer
 from camkit_core.need import Need
 from camkit_core.outputs import Selector, select
 from camkit_core.protocols import BoundTarget, Reshape, Target
-from camkit_core.record import LinearCall, Pass, Plan, run
+from camkit_core.record import Pass, run
+from camkit_core.recorder import LinearCall, Plan
 from camkit_core.registry import Registry
 from camkit_core.remember import recall
 from camkit_core.reshapes import find_reshape

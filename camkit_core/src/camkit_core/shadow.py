@@ -6,7 +6,9 @@ module in training mode) are copied shallowly; parameters, buffers and all other
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache, partial
 from types import MethodType
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from camkit_core.errors import CapabilityError, CaptureError
 
@@ -205,3 +208,25 @@ def _own(key: str, value: Any) -> Any:
     if (tables or key.endswith("_hooks_always_called")) and isinstance(value, dict):
         return value.copy()
     return value
+
+
+@contextmanager
+def training_guard(shadow: Shadow) -> Iterator[None]:
+    """Stop before an original module in training mode runs: it would change its statistics."""
+    if not shadow.trained:
+        yield
+        return
+    thread, trained = threading.get_ident(), {id(module) for module in shadow.trained}
+
+    def guard(module: nn.Module, args: Any) -> None:
+        if threading.get_ident() == thread and id(module) in trained:
+            raise CaptureError(
+                f"a {type(module).__name__} in training mode is called past the module tree, so "
+                "camkit cannot run a copy of it in eval mode; call model.eval() first"
+            )
+
+    handle = register_module_forward_pre_hook(guard)
+    try:
+        yield
+    finally:
+        handle.remove()

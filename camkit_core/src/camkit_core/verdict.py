@@ -12,7 +12,8 @@ from torch import Tensor
 from camkit_core.layers import Layer
 from camkit_core.meter import Flops
 from camkit_core.owners import Owners
-from camkit_core.record import Plan, run
+from camkit_core.record import run
+from camkit_core.recorder import Plan
 from camkit_core.remember import recall, remember
 from camkit_core.rerun import Way, afford, key, rounding, run_again
 from camkit_core.session import Session
