@@ -187,7 +187,7 @@ def test_the_budget_is_checked_beforehand_and_names_cheaper_methods():
 
 def test_a_row_of_a_tail_costs_its_share_of_a_forward():
     _, _, found = ask(1000, "tail", batch_size=50)
-    assert found.provenance.tails == 2 + 5 + 20  # trials of the tail, of the layout, the rows
+    assert found.provenance.tails == 3 + 5 + 20  # trials of the tail, of the layout, the rows
     with pytest.raises(BudgetError, match="takes 1"):
         ask(1000, "tail", budget=1)
     with pytest.raises(BudgetError, match=r"1,000 rows take \d+ forwards"):

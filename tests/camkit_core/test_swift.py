@@ -1,4 +1,4 @@
-"""Of two ways that agree the faster one is taken, and what was slower is not tried again."""
+"""Of two ways that agree the faster one is taken, and that is found out once."""
 
 from __future__ import annotations
 
@@ -26,13 +26,12 @@ def ask(net, count=300):
 
 
 @pytest.mark.parametrize("faster", [True, False])
-def test_what_was_slower_once_is_not_tried_again(monkeypatch, faster):
+def test_layouts_are_tried_once_per_model(monkeypatch, faster):
     asked = []
     monkeypatch.setattr(swift, "_faster", lambda *words: bool(asked.append(1)) or faster)
     net = Chain()
     first, _ = ask(net)
     second, tails = ask(net)
     assert len(asked) == 1, "the stopwatch runs once per model"
-    # One run of the rows, and, where the other layout won, two rows to see that it still agrees.
-    assert tails == (2 if faster else 1)
+    assert tails == 1, "the rows, at once"
     torch.testing.assert_close(second, first, rtol=1e-10, atol=1e-12)

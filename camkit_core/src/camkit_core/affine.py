@@ -48,14 +48,19 @@ def _certify(session: Session, target: int, layer: Layer) -> Tensor | None:
     if isinstance(way, Whole):
         return None
     clean = session.activations(layer.name)
-    index = torch.arange(_SPOTS, device=clean.device) % len(clean)
-    changes = _changes(clean)
-    run = _watched(session, target, way, clean, clean[index] + changes, index)
+    index = torch.arange(max(len(clean), _SPOTS), device=clean.device) % len(clean)
+    rows = _changed(clean.index_select(0, index))
+    run = _watched(session, target, way, rows, index)
     if isinstance(run, str):
         session.note(f"{layer.name}: the score is not known to be affine in it: {run}")
         return None
     score, gradient = run
-    if not _holds(session, layer, score, (gradient[index] * changes).flatten(1), index):
+    before = session.score(target)
+    allowed = 10 * rounding(session, layer)
+    if not all(
+        _holds(before[owner], score[spot], (rows[spot] - clean[owner]) * gradient[owner], allowed)
+        for spot, owner in enumerate(index[:_SPOTS].tolist())
+    ):
         session.note(
             f"{layer.name}: the score looked affine in it, but changed rows scored otherwise"
         )
@@ -68,15 +73,15 @@ def _certify(session: Session, target: int, layer: Layer) -> Tensor | None:
 
 
 def _watched(
-    session: Session, target: int, way: Way, clean: Tensor, spots: Tensor, index: Tensor
+    session: Session, target: int, way: Way, rows: Tensor, index: Tensor
 ) -> tuple[Tensor, Tensor] | str:
-    """Scores of clean rows and of changed ones, and the gradient at the clean; or what forbids it.
+    """Scores of rows `[M, C, *S]` of images `index` `[M]`, and the gradient; or what forbids it.
 
-    Shapes: clean `[N, C, *S]`, spots `[P, C, *S]`, their owners `[P]`; scores `[N + P]`.
+    The gradient `[N, C, *S]` is that of the first N rows, which belong to the N images in order.
     """
-    images = len(clean)
-    leaf = torch.cat([clean, spots]).requires_grad_()
-    owners = Owners.of(torch.cat([session.owner, index]), images)
+    images = len(session.inputs.image)
+    owners = Owners.of(index, images)
+    leaf = rows.detach().requires_grad_()
     affine = Affine(leaf)
     try:
         with torch.inference_mode(False), torch.enable_grad(), affine, NoReading(affine):
@@ -93,7 +98,9 @@ def _watched(
         return affine.reason
     if not score.requires_grad:
         return (
-            "no gradient reaches it" if affine.depends(score) else (score, torch.zeros_like(clean))
+            "no gradient reaches it"
+            if affine.depends(score)
+            else (score, torch.zeros_like(rows[:images]))
         )
     session.tally.tails += 1
     session.tally.backwards += 1
@@ -103,27 +110,26 @@ def _watched(
     return score.detach(), exact(found[:images].detach())
 
 
-def _holds(session: Session, layer: Layer, score: Tensor, gain: Tensor, index: Tensor) -> bool:
-    """Whether changed rows score what the gradient says: `gain [P, K]` sums to the change."""
-    before, after = score[index], score[-len(index) :]
-    off = (after - before - gain.sum(1)).abs()
-    scale = before.abs() + gain.abs().sum(1)
-    return bool((off <= 10 * rounding(session, layer) * scale).all().item())
+def _holds(before: Tensor, after: Tensor, gain: Tensor, allowed: float) -> bool:
+    """Whether the score changed by what the gradient says: the entries of `gain` sum to it."""
+    scale = before.abs() + gain.abs().sum()
+    return bool(((after - before - gain.sum()).abs() <= allowed * scale).item())
 
 
-def _changes(clean: Tensor) -> Tensor:
-    """Changes `[3, C, *S]`: noise, half of the channels gone, half of the places doubled.
+def _changed(rows: Tensor) -> Tensor:
+    """The rows `[M, C, *S]`, three changed: noise, half the channels gone, half the places doubled.
 
     The noise is the product of one of channels and one of places: few numbers are drawn.
     """
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=generator).to(clean)
+        return torch.rand(shape, generator=generator).to(rows)
 
-    images, channels, *size = clean.shape
+    channels, *size = rows.shape[1:]
     ones = [1] * len(size)
-    noise = (2 * draw(channels, *ones) - 1) * (2 * draw(1, *size) - 1) * clean[0].abs().amax()
-    gone = -clean[1 % images] * (draw(channels, *ones) < 0.5)
-    twice = clean[2 % images] * (draw(1, *size) < 0.5)
-    return torch.stack([noise, gone, twice])
+    largest = rows[0].abs().amax()
+    rows[0] += (2 * draw(channels, *ones) - 1) * (2 * draw(1, *size) - 1) * largest
+    rows[1] *= draw(channels, *ones) >= 0.5
+    rows[2] *= 1 + (draw(1, *size) < 0.5)
+    return rows

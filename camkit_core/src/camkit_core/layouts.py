@@ -39,15 +39,20 @@ def channels_axis(
     of convolutions only, or where strides differ between rows and columns.
     """
     first, last = (picture_fit(p, image) for p in (output.shape[2:], output.shape[1:-1]))
-    # Rows of windows have a shape that fits badly, too: more than a norm must speak for it.
-    enough = 1 if _strides_differ(model) else 2
     certain = output_channels(layer, output)
-    if (certain == "first" and first) or (certain == "last" and last >= enough):
+    if certain == "first" and first:
+        return certain
+    if certain == "last" and last >= _enough(model):
         return certain
     if first != last and max(first, last) == 2:
         return "first" if first > last else "last"
     likely = _made_of(layer, output) or _before(model, layer)
-    return None if likely == "last" and last < enough else likely
+    return None if likely == "last" and last < _enough(model) else likely
+
+
+def _enough(model: nn.Module) -> int:
+    """How well a picture must fit: windows fit badly too, so more than a norm must speak for it."""
+    return 1 if _strides_differ(model) else 2
 
 
 def _strides_differ(model: nn.Module) -> bool:

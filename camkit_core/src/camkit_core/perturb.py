@@ -12,6 +12,7 @@ from camkit_core.owners import Owners
 from camkit_core.planner import Job, score_rows
 from camkit_core.precise import plain, way_for
 from camkit_core.protocols import BoundTarget, Rows
+from camkit_core.remember import recall
 from camkit_core.rerun import Way, afford, afford_rows, key, run_again
 from camkit_core.session import Session
 from camkit_core.shadow import Shadow
@@ -90,7 +91,9 @@ def _laid(session: Session, layer: str, rows: Rows, way: Way, share: float) -> W
         other = way.channels_last()
         count = lambda part: session.tally.tail(share * part)  # noqa: E731
         known = key(session, "channels last", session.layer(layer))
-        won = swifter(session, known, rows, way, other, count)
+        won = recall(session.model, known)  # tried once, as the tail itself
+        if won is None:
+            won = swifter(session, known, rows, way, other, count)
         session.memo[place] = other if won else way
     found: Way = session.memo[place]
     return found

@@ -120,8 +120,11 @@ def _on_shadow(model: nn.Module, inputs: ModelInputs, recorder: Recorder) -> tup
     if recorder.plan.head:
         wanted += [module for module in model.modules() if is_linear(module)]
     if recorder.plan.tail:
-        copied = frozenset(recorder.plan.copied)
-        recorder.traces = [Trace.of(model, layer, copied) for layer in recorder.plan.layers]
+        plan = recorder.plan
+        recorder.traces = [
+            Trace.of(model, layer, plan.copied, plan.unread.get(layer.name, frozenset()))
+            for layer in plan.layers
+        ]
         wanted += [module for trace in recorder.traces for module in trace.family.values()]
     if recorder.watch:
         refuse_scripted(model)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any
 from weakref import ref
@@ -42,7 +42,8 @@ class Plan:
     attention: bool = False  # attention is opened
     attention_gradients: bool = False  # the graph starts at the first attention weights
     tail: bool = False  # what a run from a layer on needs is kept
-    copied: tuple[Place, ...] = ()  # calls whose output is copied for it at once
+    copied: frozenset[Place] = frozenset()  # calls whose output is copied for it at once
+    unread: Mapping[str, frozenset[Place]] = field(default_factory=dict)  # layer -> calls not kept
 
 
 @dataclass(frozen=True, slots=True)

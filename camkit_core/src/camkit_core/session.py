@@ -92,7 +92,8 @@ class Session:
             attention=Need.ATTENTION in needs,
             attention_gradients=self.attended,
             tail=Need.TAIL in needs,
-            copied=_copied(model, layers) if Need.TAIL in needs else (),
+            copied=frozenset[Place]().union(*_known(model, "copied", layers).values()),
+            unread=_known(model, "unread", layers),
         )
         # Row i of the clean output belongs to image i.
         self.owner = torch.arange(len(inputs.image), device=inputs.image.device)
@@ -392,10 +393,9 @@ def _current_autocast(device: str) -> Callable[[], torch.autocast]:
     return partial(torch.autocast, device, dtype=dtype, enabled=enabled)
 
 
-def _copied(model: nn.Module, layers: Sequence[Layer]) -> tuple[Place, ...]:
-    """Calls before the layers that are known to be written to later."""
-    known = (recall(model, ("copied", layer.name)) or () for layer in layers)
-    return tuple(place for places in known for place in places)
+def _known(model: nn.Module, what: str, layers: Sequence[Layer]) -> dict[str, frozenset[Place]]:
+    """Calls before each layer whose output is known to be written to, or not read, behind it."""
+    return {layer.name: recall(model, (what, layer.name)) or frozenset() for layer in layers}
 
 
 def _refill(like: Any, values: Sequence[Tensor | None]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 from weakref import proxy
@@ -17,8 +18,9 @@ from camkit_core.layers import Layer
 from camkit_core.owners import Owners
 from camkit_core.session import Session
 from camkit_core.shadow import Shadow
-from camkit_core.trace import Trace
+from camkit_core.trace import Place, Trace
 from camkit_core.tree import map_tensors, tensors
+from camkit_core.unread import Reads, UnreadError
 
 _OWN = "_camkit_replay"
 
@@ -69,7 +71,15 @@ class Replay:
     wrote = False
 
     def __init__(
-        self, session: Session, trace: Trace, *, copy: bool, clone: bool, last: bool = False
+        self,
+        session: Session,
+        trace: Trace,
+        *,
+        copy: bool,
+        clone: bool,
+        last: bool = False,
+        again: Callable[[], Trace | None] = lambda: None,
+        reads: Reads | None = None,
     ) -> None:
         """A shadow whose family answers from the trace.
 
@@ -79,9 +89,11 @@ class Replay:
             copy: recorded values get memory of their own for every row.
             clone: so do the rows, because code behind the layer writes into them.
             last: rows lie in memory with the channels last.
+            again: records everything, if what was not kept is needed.
+            reads: is told which recorded values are read.
         """
         self._session, self._trace, self._copy = session, trace, copy
-        self._clone, self._last = clone, last
+        self._clone, self._last, self._again, self._reads = clone, last, again, reads
         self._shadow = Shadow(session.model, list(trace.family.values()))
         for name, module in trace.family.items():
             twin = self._shadow.of(module)
@@ -90,6 +102,16 @@ class Replay:
 
     def __call__(self, part: Tensor, owners: Owners) -> Any:
         """Output for rows `[M, C, *S]` of the layer."""
+        try:
+            return self._run(part, owners)
+        except Exception:
+            # Whatever the model made of it: it met something that was not kept.
+            if not self._trace.incomplete or (trace := self._again()) is None:
+                raise
+        self._trace = trace
+        return self._run(part, owners)
+
+    def _run(self, part: Tensor, owners: Owners) -> Any:
         layer = self._trace.layer
         self._rows = replacement(
             self._session, layer, part, owners, clone=self._clone, last=self._last
@@ -99,7 +121,12 @@ class Replay:
         self._counts: Counter[str] = Counter()
         common = common_arguments(self._session)
         inputs = owners.inputs(self._session.inputs.usable(), common, copy=self._copy)
-        output = inputs.call(self._shadow.root)
+        with self._reads or nullcontext():
+            output = inputs.call(self._shadow.root)
+        if self._reads:
+            self._reads.read(output)
+        if self._trace.incomplete:
+            raise UnreadError
         if not self._done:
             raise CaptureError(f"layer {layer.name!r} did not run when its part was run alone")
         self.wrote = any(tensor._version != version for tensor, version in before)
@@ -108,7 +135,14 @@ class Replay:
 
     def channels_last(self) -> Replay:
         """The same with every row's channels last in memory."""
-        return Replay(self._session, self._trace, copy=self._copy, clone=self._clone, last=True)
+        return Replay(
+            self._session,
+            self._trace,
+            copy=self._copy,
+            clone=self._clone,
+            last=True,
+            again=self._again,
+        )
 
     def answer(self, name: str, call: Callable[[], Any]) -> Any:
         """What a call of a member of the family returns."""
@@ -122,13 +156,20 @@ class Replay:
         calls = self._trace.calls.get(name, ())
         known = calls[number] if number < len(calls) else None
         if known is not None:
-            own = self._copy or (name, number) in self._trace.copied
-            return self._owners.spread(known.output, copy=own)
+            return self._known(known.output, (name, number))
         self._depth += 1
         try:
             return call()
         finally:
             self._depth -= 1
+
+    def _known(self, output: Any, place: Place) -> Any:
+        if output is self._trace.placeholder:
+            return output
+        found = self._owners.spread(output, copy=self._copy or place in self._trace.copied)
+        if self._reads and isinstance(found, Tensor):
+            self._reads.hand(place, found)
+        return found
 
 
 @cache
@@ -159,7 +200,9 @@ def replacement(
     def fit(tensor: Tensor) -> Tensor:
         original = next(like)
         laid = torch.channels_last if last and tensor.ndim == 4 else _layout(original)
-        fitting = tensor.to(original.dtype).contiguous(memory_format=laid)
+        fitting = tensor.to(original.dtype)
+        if not fitting.is_contiguous(memory_format=laid):
+            fitting = fitting.contiguous(memory_format=laid)
         return fitting.clone() if clone and fitting is tensor else fitting
 
     return map_tensors(fit, made)

@@ -20,6 +20,7 @@ from torch.utils.hooks import RemovableHandle
 from camkit_core.layers import Layer
 from camkit_core.shadow import unwrap
 from camkit_core.tree import children, map_tensors, tensors
+from camkit_core.unread import Placeholder
 
 Place = tuple[str, int]
 """Name of a family member and number of its call."""
@@ -52,6 +53,8 @@ class Trace:
         problem: why the pass cannot be cut at this layer, or nothing.
         chains: member of a plain sequence -> the member before it, whose output only it reads if
             the sequence is called, and the sequence.
+        unread: calls whose output is not kept, because nothing is known to read it again.
+        placeholder: what stands in its place.
     """
 
     layer: Layer
@@ -61,16 +64,25 @@ class Trace:
     index: int = -1
     problem: str = ""
     chains: dict[str, tuple[str, nn.Module]] = field(default_factory=dict)
+    unread: frozenset[Place] = frozenset()
+    placeholder: Placeholder = field(default_factory=Placeholder)
     _called: set[int] = field(default_factory=set)
     _depth: int = 0
     _seen: int = 0
     _before: list[tuple[Tensor, int]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, model: nn.Module, layer: Layer, copied: frozenset[Place] = frozenset()) -> Trace:
+    def of(
+        cls,
+        model: nn.Module,
+        layer: Layer,
+        copied: frozenset[Place] = frozenset(),
+        unread: frozenset[Place] = frozenset(),
+    ) -> Trace:
         """Ready to be attached to a pass."""
         members = family(model, layer)
-        return cls(layer, members, copied, chains=_chains(model, layer, members))
+        chains = _chains(model, layer, members)
+        return cls(layer, members, copied, chains=chains, unread=unread)
 
     @property
     def done(self) -> bool:
@@ -86,6 +98,11 @@ class Trace:
             for number, call in enumerate(calls)
             if call is not None and call.rewritten
         )
+
+    @property
+    def incomplete(self) -> bool:
+        """An output that was not kept turned out to be needed."""
+        return self.placeholder.touched
 
     def attach(
         self, find: Callable[[nn.Module], nn.Module], active: Callable[[], bool]
@@ -169,7 +186,10 @@ class Trace:
     def _returned(self, name: str, output: Any) -> Returned | None:
         if not understood(output):
             return None
-        copied = (name, len(self.calls.get(name, ()))) in self.copied
+        place = (name, len(self.calls.get(name, ())))
+        if place in self.unread and isinstance(output, Tensor):
+            return Returned(self.placeholder, [])
+        copied = place in self.copied
         kept = map_tensors(lambda t: t.detach().clone() if copied else t.detach(), output)
         found = [] if copied else [t for t in tensors(kept) if not t.is_inference()]
         return Returned(kept, [(tensor, tensor._version) for tensor in found])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from camkit_core.session import Session
 from camkit_core.tail import Replay, Whole, out_of_memory
 from camkit_core.trace import Place, Trace
 from camkit_core.tree import map_tensors, take, tensors
+from camkit_core.unread import Reads
 
 _SMALL = 100
 """Differences up to so many times the allowed ones may be amplified rounding."""
@@ -56,15 +58,17 @@ def verdict(session: Session, layer: Layer) -> Verdict:
 
 
 def trace_of(session: Session, layer: Layer) -> Trace | None:
-    """What came before the layer, recorded once more if some of it was written to later."""
+    """What came before the layer, recorded once more if some of it is wrong by now, or missing."""
     found = session.memo.get(("trace", layer.name)) or session.done.traces.get(layer.name)
-    if found is None or not found.rewritten:
+    if found is None or not (found.rewritten or found.incomplete):
         return found
     copied = found.copied | found.rewritten
     remember(session.model, ("copied", layer.name), copied)
+    if found.incomplete:
+        remember(session.model, ("unread", layer.name), frozenset())
     afford(session, 1, "recording what comes before the layer takes 1 forward more")
     with session.autocast():
-        plan = Plan(layers=(layer,), tail=True, copied=tuple(copied))
+        plan = Plan(layers=(layer,), tail=True, copied=copied)
         again = run(session.model, session.inputs, plan)
     session.tally.whole(again.forwards, again.forwards)
     session.memo["trace", layer.name] = again.traces.get(layer.name)
@@ -83,7 +87,9 @@ def tail_of(session: Session, layer: Layer) -> tuple[Way, float]:
 def _made(session: Session, layer: Layer) -> tuple[Way, float]:
     found, trace = verdict(session, layer), trace_of(session, layer)
     if not found.problem and trace is not None:
-        return Replay(session.weak, trace, copy=found.copy, clone=found.clone), found.share
+        again = partial(trace_of, session.weak, layer)
+        replay = Replay(session.weak, trace, copy=found.copy, clone=found.clone, again=again)
+        return replay, found.share
     session.memo["slow", layer.name] = text = (
         f"the whole model ran for every row changed at {layer.name}, because it cannot be run "
         f"from there on: {found.problem}"
@@ -127,6 +133,7 @@ class _Trial:
             output, clone, work = found
             if self._same(output, wanted) and self._alone(wanted, copy=copy, clone=clone):
                 share = min(1.0, work / len(self._rows) / cost) if cost else 1.0
+                self._look_who_reads(copy=copy, clone=clone)
                 return Verdict("", copy, clone, self._trace.copied, share)
             problem = problem or "its answers differed from the whole model's"
         return Verdict(problem)
@@ -188,6 +195,23 @@ class _Trial:
         return agree(found, wanted, self._allowed) or (
             agree(found, wanted, _SMALL * self._allowed) and self._amplified(output, rows, owners)
         )
+
+    def _look_who_reads(self, *, copy: bool, clone: bool) -> None:
+        """Remember which outputs before the layer need not be kept from now on."""
+        reads = Reads()
+        replay = Replay(self._session, self._trace, copy=copy, clone=clone, reads=reads)
+        last = Owners.of(self._owners.index[-1:], self._images)
+        try:
+            run_again(self._session, replay, self._rows[-1:], last)
+        except Exception as error:  # code that may not be watched
+            if out_of_memory(error):
+                raise
+            return
+        self._session.tally.tail(1 / self._images)
+        place = ("unread", self._layer.name)
+        known = recall(self._session.model, place)
+        found = reads.unread if known is None else reads.unread & known
+        remember(self._session.model, place, found)
 
     def _same(self, output: Any, wanted: Any) -> bool:
         return self._within(output, wanted, self._allowed) or (

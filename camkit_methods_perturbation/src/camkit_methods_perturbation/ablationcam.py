@@ -75,6 +75,9 @@ class AblationCAM(MethodModel):
 
     def _channels(self, activations: Tensor) -> Tensor:
         """The channels to ablate, each once, `[N, R]`: those of largest sum of squares."""
+        if self.ratio == 1:
+            images, channels = activations.shape[:2]
+            return torch.arange(channels, device=activations.device).expand(images, channels)
         energy = activations.square().sum(positions(activations))
         keep = math.ceil(self.ratio * energy.shape[1])
         return energy.topk(keep, 1).indices.sort(1).values
