@@ -4,20 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-import torch
 import transformers as hf
 from torch import nn
 
-from .families_helpers import (
-    FIRST,
-    Family,
-    Size,
-    check_family,
-    tokens,
-)
-
-torch.set_num_threads(1)
+from .family_helpers import FIRST, Family, Size, check, each, tokens
 
 VIT: dict[str, Any] = {
     "hidden_size": 48,
@@ -57,6 +47,13 @@ SEGFORMER: dict[str, Any] = {
     "decoder_hidden_size": 32,
 }
 DETR: dict[str, Any] = {
+    "use_timm_backbone": False,
+    "backbone_config": hf.ResNetConfig(**RESNET, out_features=["stage4"]),
+    "d_model": 32,
+    "num_queries": 4,
+    "num_labels": 4,
+}
+DETR |= {
     f"{half}_{what}": value
     for half in ("encoder", "decoder")
     for what, value in (("layers", 2), ("attention_heads", 2), ("ffn_dim", 64))
@@ -66,128 +63,57 @@ MOBILEVIT: dict[str, Any] = {
     "hidden_sizes": [24, 32, 48],
     "neck_hidden_sizes": [8, 16, 24, 32, 48, 64, 96],
 }
+CVT: dict[str, Any] = {"embed_dim": [16, 24, 48], "num_heads": [1, 2, 4], "depth": [1, 2, 3]}
+REGNET: dict[str, Any] = {"embedding_size": 16, "groups_width": 8, **STAGES}
 
 
 def f(
     kind: str,
-    config: Any,
+    config: dict[str, Any],
     layer: str,
     reshape: Any = FIRST,
     size: Size = (64, 64),
-    target: Any = None,
-    *,
-    ablation: bool = True,
+    seed: int = 0,
+    **words: Any,
 ) -> Family:
-    """A family by the class of its network."""
+    """A family by the class of its network; what stands before its task names the configuration."""
 
     def build() -> nn.Module:
-        net: nn.Module = getattr(hf, kind)(config)
-        return net
+        stem = kind.partition("For")[0].removesuffix("Model")
+        return getattr(hf, kind)(getattr(hf, f"{stem}Config")(**config))
 
-    return Family(kind, build, layer, reshape, size, ablation, target)
+    return Family(kind, build, layer, reshape, size, words=words, seed=seed)
 
 
-GRID = tokens(1, (4, 4))
+ONE, NONE, WIDE = tokens(1, 4, 4), tokens(0, 4, 4), {**VIT, "image_size": (48, 80)}
+VIT_LAYER, DEIT_LAYER = "vit.layers.2.layernorm_before", "deit.layers.2.layernorm_before"
+CVT_LAYER = "cvt.encoder.stages.2.layers.2.layernorm_before"
+DINO_SIZE = (56, 56)
 
 FAMILIES = (
-    f("ViTForImageClassification", hf.ViTConfig(**VIT), "vit.layers.2.layernorm_before", GRID),
-    f(
-        "ViTForImageClassification",
-        hf.ViTConfig(**{**VIT, "image_size": (48, 80)}),
-        "vit.layers.2.layernorm_before",
-        tokens(1, (3, 5)),
-        (48, 80),
-    ),
-    f(
-        "DeiTForImageClassification",
-        hf.DeiTConfig(**VIT),
-        "deit.layers.2.layernorm_before",
-        tokens(2, (4, 4)),
-    ),
-    f(
-        "DeiTForImageClassificationWithTeacher",
-        hf.DeiTConfig(**VIT),
-        "deit.layers.2.layernorm_before",
-        tokens(2, (4, 4)),
-    ),
-    f("BeitForImageClassification", hf.BeitConfig(**VIT), "beit.layers.2", GRID),
-    f("SwinForImageClassification", hf.SwinConfig(**SWIN), "swin.layernorm", tokens(0, (4, 4))),
-    f(
-        "Swinv2ForImageClassification",
-        hf.Swinv2Config(**SWIN),
-        "swinv2.layernorm",
-        tokens(0, (4, 4)),
-    ),
-    f("SegformerForImageClassification", hf.SegformerConfig(**SEGFORMER), "segformer"),
-    f(
-        "SegformerForSemanticSegmentation",
-        hf.SegformerConfig(**SEGFORMER),
-        "decode_head.batch_norm",
-    ),
-    f(
-        "CvtForImageClassification",
-        hf.CvtConfig(embed_dim=[16, 24, 48], num_heads=[1, 2, 4], depth=[1, 2, 3]),
-        "cvt.encoder.stages.2.layers.2.layernorm_before",
-        GRID,
-    ),
-    f(
-        "MobileViTForImageClassification",
-        hf.MobileViTConfig(**MOBILEVIT),
-        "mobilevit.conv_1x1_exp",
-    ),
-    f("ResNetForImageClassification", hf.ResNetConfig(**RESNET), "resnet.encoder"),
-    f(
-        "RegNetForImageClassification",
-        hf.RegNetConfig(embedding_size=16, groups_width=8, **STAGES),
-        "regnet.encoder",
-    ),
-    f(
-        "ConvNextForImageClassification",
-        hf.ConvNextConfig(**STAGES),
-        "convnext.encoder",
-    ),
-    f("Dinov2Model", hf.Dinov2Config(**DINO), "encoder.layer.2.norm1", GRID, (56, 56)),
-    f(
-        "Dinov2ForImageClassification",
-        hf.Dinov2Config(**DINO),
-        "dinov2.layernorm",
-        GRID,
-        (56, 56),
-    ),
-    f(
-        "Dinov2WithRegistersModel",
-        hf.Dinov2WithRegistersConfig(**DINO),
-        "encoder.layer.2.norm1",
-        tokens(5, (4, 4)),
-        (56, 56),
-    ),
-    f(
-        "DetrForObjectDetection",
-        hf.DetrConfig(
-            use_timm_backbone=False,
-            backbone_config=hf.ResNetConfig(**RESNET, out_features=["stage4"]),
-            d_model=32,
-            num_queries=4,
-            num_labels=4,
-            **DETR,
-        ),
-        "model.encoder",
-        tokens(0, (4, 5)),
-        (128, 160),
-        "box:0",
-    ),
-    f("CLIPForImageClassification", hf.CLIPConfig(**PAIR), "vision_model.encoder", GRID),
-    f(
-        "SiglipForImageClassification",
-        hf.SiglipConfig(**PAIR),
-        "vision_model.post_layernorm",
-        tokens(0, (4, 4)),
-    ),
+    f("ViTForImageClassification", VIT, VIT_LAYER, ONE),
+    f("ViTForImageClassification", WIDE, VIT_LAYER, tokens(1, 3, 5), (48, 80)),
+    f("DeiTForImageClassification", VIT, DEIT_LAYER, tokens(2, 4, 4)),
+    f("DeiTForImageClassificationWithTeacher", VIT, DEIT_LAYER, tokens(2, 4, 4)),
+    f("BeitForImageClassification", VIT, "beit.layers.2", ONE),
+    f("SwinForImageClassification", SWIN, "swin.layernorm", NONE),
+    f("Swinv2ForImageClassification", SWIN, "swinv2.layernorm", NONE),
+    f("SegformerForImageClassification", SEGFORMER, "segformer", seed=3),
+    f("SegformerForSemanticSegmentation", SEGFORMER, "decode_head.batch_norm"),
+    f("CvtForImageClassification", CVT, CVT_LAYER, ONE, seed=1),
+    f("MobileViTForImageClassification", MOBILEVIT, "mobilevit.conv_1x1_exp", seed=1),
+    f("ResNetForImageClassification", RESNET, "resnet.encoder"),
+    f("RegNetForImageClassification", REGNET, "regnet.encoder", seed=1),
+    f("ConvNextForImageClassification", STAGES, "convnext.encoder"),
+    f("Dinov2Model", DINO, "encoder.layer.2.norm1", ONE, DINO_SIZE),
+    f("Dinov2ForImageClassification", DINO, "dinov2.layernorm", ONE, DINO_SIZE),
+    f("Dinov2WithRegistersModel", DINO, "encoder.layer.2.norm1", tokens(5, 4, 4), DINO_SIZE),
+    f("DetrForObjectDetection", DETR, "model.encoder", tokens(0, 4, 5), (128, 160), target="box:0"),
+    f("CLIPForImageClassification", PAIR, "vision_model.encoder", ONE),
+    f("SiglipForImageClassification", PAIR, "vision_model.post_layernorm", NONE),
 )
 
 
-@pytest.mark.parametrize(
-    "family", [pytest.param(one, id=f"{one.name}-{one.size[1]}") for one in FAMILIES]
-)
-def test_default_layer_and_reshape_are_those_one_would_give_by_hand(family):
-    check_family(family)
+@each(FAMILIES)
+def test_default_layer_and_reshape_are_those_one_would_give_by_hand(family: Family) -> None:
+    check(family)

@@ -13,23 +13,21 @@ from camkit_core import LoadedModel, explain
 from camkit_tasks import ImagePreprocess, Similarity
 from camkit_tasks.loaders.hf_image_text import ByteTokenizer, ImageEmbeddings, TextEncoder
 
-from .families_helpers import pictures, seeded, telling, to_picture, tokens
+from .family_helpers import ABLATION, GRADIENT, agree, by_hand, pictures, seeded, tokens
 from .test_families_hf import PAIR
 
-torch.set_num_threads(1)
-
 IDS = torch.tensor([[1, 5, 6, 2, 0, 0], [1, 7, 8, 9, 10, 2], [1, 7, 2, 0, 0, 0]])
-GRID = tokens(1, (4, 4))
+GRID, BARE = tokens(1, 4, 4), tokens(0, 4, 4)
 SIZE = (64, 64)
-LAST = "vision_model.encoder.layers.2.layer_norm1"
+LAST, POST = "vision_model.encoder.layers.2.layer_norm1", "vision_model.post_layernorm"
 
 
 def clip() -> nn.Module:
-    return seeded(lambda: hf.CLIPModel(hf.CLIPConfig(**PAIR, projection_dim=24)), SIZE)
+    return seeded(lambda: hf.CLIPModel(hf.CLIPConfig(**PAIR, projection_dim=24)), pictures(*SIZE))
 
 
 def siglip() -> nn.Module:
-    return seeded(lambda: hf.SiglipModel(hf.SiglipConfig(**PAIR)), SIZE)
+    return seeded(lambda: hf.SiglipModel(hf.SiglipConfig(**PAIR)), pictures(*SIZE))
 
 
 def loaded(net: nn.Module) -> LoadedModel:
@@ -46,21 +44,15 @@ def given(count: int = 3, dtype: torch.dtype = torch.float32) -> dict[str, Tenso
     """Two images and `count` texts, as keywords."""
     ids = IDS[:count]
     return {
-        "pixel_values": pictures(SIZE).to(dtype),
+        "pixel_values": pictures(*SIZE).to(dtype),
         "input_ids": ids,
         "attention_mask": (ids > 0).long(),
     }
 
 
-@pytest.mark.parametrize("method", ["gradcam", "eigencam", "ablationcam"])
 @pytest.mark.parametrize("target", [0, "probability:1"])
-def test_a_raw_clip_is_explained_with_its_texts_as_inputs(method, target):
-    net = clip()
-    found = explain(net, given(), method, target)
-    assert found.provenance.layers == (LAST,)
-    telling(found, LAST, SIZE)
-    wanted = explain(net, given(), method, target, LAST, reshape=GRID)
-    assert torch.equal(found.maps, wanted.maps)
+def test_a_raw_clip_is_explained_with_its_texts_as_inputs(target):
+    agree(clip(), given(), LAST, GRID, target=target)
 
 
 @pytest.mark.parametrize("method", ["ablationcam", "scorecam"])
@@ -74,29 +66,14 @@ def test_as_many_texts_as_images_are_not_taken_for_a_text_per_image(method, targ
 
 def test_a_raw_siglip_is_explained_with_its_texts_as_inputs():
     inputs = {name: value for name, value in given().items() if name != "attention_mask"}
-    layer = "vision_model.post_layernorm"
-    net = siglip()
-    found = explain(net, inputs, "gradcam", 2)
-    assert found.provenance.layers == (layer,)
-    telling(found, layer, SIZE)
-    by_hand = to_picture(tokens(0, (4, 4)))
-    wanted = explain(net, inputs, "gradcam", 2, layer, reshape=by_hand)
-    assert torch.equal(found.maps, wanted.maps)
+    agree(siglip(), inputs, POST, BARE, [GRADIENT], target=2)
 
 
-@pytest.mark.parametrize(
-    ("build", "layer", "prefix"), [(clip, LAST, 1), (siglip, "vision_model.post_layernorm", 0)]
-)
+@pytest.mark.parametrize(("build", "layer", "reshape"), [(clip, LAST, GRID), (siglip, POST, BARE)])
 @pytest.mark.parametrize("target", [None, "text:a dog", "text:a dog-vs-a cat"])
-def test_the_image_half_is_explained_with_an_image_alone(build, layer, prefix, target):
-    model, x = loaded(build()), pictures(SIZE)
-    layer = f"image_text.{layer}"
-    for method in ("gradcam", "ablationcam"):
-        found = explain(model, x, method, target)
-        assert found.provenance.layers == (layer,)
-        telling(found, layer, SIZE)
-        hand = {"layers": layer, "reshape": tokens(prefix, (4, 4))}
-        assert torch.equal(found.maps, explain(model, x, method, target, **hand).maps)
+def test_the_image_half_is_explained_with_an_image_alone(build, layer, reshape, target):
+    model, layer = loaded(build()), f"image_text.{layer}"
+    agree(model, pictures(*SIZE), layer, reshape, [GRADIENT, ABLATION], target=target)
 
 
 @pytest.mark.parametrize("build", [clip, siglip])
@@ -106,8 +83,8 @@ def test_the_halves_compute_what_the_whole_does_and_share_its_parameters(build):
     assert model.encode_text is not None
     ids = ByteTokenizer.of(net.config)(words)
     with torch.no_grad():
-        whole = net(pixel_values=pictures(SIZE), **ids)
-        image = model.model(pictures(SIZE))["image_embeds"]
+        whole = net(pixel_values=pictures(*SIZE), **ids)
+        image = model.model(pictures(*SIZE))["image_embeds"]
         text = model.encode_text(words)
     for found, wanted in ((image, whole.image_embeds), (text, whole.text_embeds)):
         torch.testing.assert_close(found / found.norm(dim=1, keepdim=True), wanted)
@@ -136,7 +113,7 @@ def test_the_clip_example_of_the_peer_library_in_float64(explained):
     words = {name: value for name, value in inputs.items() if name != "pixel_values"}
     targets = None if explained == "probability" else [ClassifierOutputTarget(2)] * 2
     layer = net.get_submodule(LAST)
-    with GradCAM(Classifier(net, words), [layer], to_picture(GRID)) as peer:
+    with GradCAM(Classifier(net, words), [layer], by_hand(GRID)) as peer:
         wanted = torch.from_numpy(peer(inputs["pixel_values"], targets=targets))
     found = explain(net, inputs, "gradcam", explained)
     assert found.maps.dtype == torch.float64
@@ -145,7 +122,7 @@ def test_the_clip_example_of_the_peer_library_in_float64(explained):
 
 def test_similarity_to_a_reference_is_that_of_the_peer_library_s_embedding_example():
     """Its concept target is the cosine of the whole embedding with that of another image."""
-    model, x = loaded(clip().double()), pictures(SIZE).double()
+    model, x = loaded(clip().double()), pictures(*SIZE).double()
     reference = x.flip(-1)[:1]
     with torch.no_grad():
         concept = model.model(reference)["image_embeds"][0]
@@ -164,7 +141,7 @@ def test_similarity_to_a_reference_is_that_of_the_peer_library_s_embedding_examp
 
     name = f"image_text.{LAST}"
     layer = model.model.get_submodule(name)
-    with GradCAM(Vector(model.model), [layer], to_picture(GRID)) as peer:
+    with GradCAM(Vector(model.model), [layer], by_hand(GRID)) as peer:
         wanted = torch.from_numpy(peer(x, targets=[SimilarityToConcept()] * 2))
     found = explain(model, x, "gradcam", Similarity(reference))
     torch.testing.assert_close(found.maps, wanted.double(), rtol=0, atol=1e-5)

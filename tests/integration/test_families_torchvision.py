@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -15,34 +15,28 @@ from torchvision.models.video import mvit
 
 from camkit import explain
 
-from .family_helpers import ABLATION, EIGEN, GRADIENT, Family, check, telling
-from .parity_helpers import one_thread
+from .family_helpers import (
+    EIGEN,
+    FIRST,
+    LAST,
+    Family,
+    Size,
+    check,
+    each,
+    pictures,
+    seeded,
+    telling,
+    tokens,
+)
 
-ALL = (GRADIENT, EIGEN, ABLATION)
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _alone() -> Iterator[None]:
-    with one_thread():
-        yield
+def f(name: str, layer: str, reshape: Any = FIRST, size: Size = (64, 64), **about: Any) -> Family:
+    """A family by its name in torchvision's list."""
+    return Family(name, classifier(name), layer, reshape, size, **about)
 
 
 def classifier(name: str, **words: Any) -> Callable[[], nn.Module]:
     return partial(models.get_model, name, weights=None, num_classes=7, **words)
-
-
-def first(output: Tensor) -> Tensor:
-    return output
-
-
-def last(output: Tensor) -> Tensor:
-    return output.movedim(-1, 1)
-
-
-def tokens(output: Tensor) -> Tensor:
-    """One class token, then a square."""
-    side = round((output.shape[1] - 1) ** 0.5)
-    return output[:, 1:].transpose(1, 2).unflatten(2, (side, side))
 
 
 def small_vit() -> nn.Module:
@@ -64,39 +58,34 @@ def small_maxvit() -> nn.Module:
 
 quiet = {"init_weights": False}
 CONVOLUTIONAL = (
-    Family("alexnet", classifier("alexnet"), "features.10"),
-    Family("vgg11", classifier("vgg11"), "features"),
-    Family("resnet18", classifier("resnet18"), "layer4", images=2, methods=ALL),
-    Family("resnext50_32x4d", classifier("resnext50_32x4d"), "layer4"),
-    Family("wide_resnet50_2", classifier("wide_resnet50_2"), "layer4"),
-    Family("densenet121", classifier("densenet121"), "features"),
-    Family("squeezenet1_1", classifier("squeezenet1_1"), "classifier.1", methods=ALL),
+    f("alexnet", "features.10", ablation=False),
+    f("vgg11", "features", ablation=False),
+    f("resnet18", "layer4"),
+    f("resnext50_32x4d", "layer4"),
+    f("wide_resnet50_2", "layer4"),
+    f("densenet121", "features"),
+    f("squeezenet1_1", "classifier.1"),
     Family("inception_v3", classifier("inception_v3", **quiet), "Mixed_7c", size=(107, 107)),
     Family("googlenet", classifier("googlenet", **quiet), "inception5b"),
-    Family("mobilenet_v2", classifier("mobilenet_v2"), "features", methods=ALL),
-    Family("mobilenet_v3_small", classifier("mobilenet_v3_small"), "features", methods=ALL, seed=6),
-    Family("shufflenet_v2_x0_5", classifier("shufflenet_v2_x0_5"), "conv5", methods=ALL),
-    Family("mnasnet0_5", classifier("mnasnet0_5"), "layers", methods=ALL),
-    Family("efficientnet_b0", classifier("efficientnet_b0"), "features"),
-    Family("efficientnet_v2_s", classifier("efficientnet_v2_s"), "features", seed=1),
-    Family("regnet_y_400mf", classifier("regnet_y_400mf"), "trunk_output", methods=ALL),
-    Family("convnext_tiny", classifier("convnext_tiny"), "features", methods=ALL),
+    f("mobilenet_v2", "features"),
+    f("mobilenet_v3_small", "features", seed=1),
+    f("shufflenet_v2_x0_5", "conv5"),
+    f("mnasnet0_5", "layers"),
+    f("efficientnet_b0", "features"),
+    f("efficientnet_v2_s", "features"),
+    f("regnet_y_400mf", "trunk_output"),
+    f("convnext_tiny", "features"),
 )
 TRANSFORMERS = (
-    Family("vit", small_vit, "encoder.layers.encoder_layer_2.ln_1", tokens, methods=ALL),
-    Family("swin_t", classifier("swin_t"), "norm", last, methods=ALL),
-    Family("swin_v2_t", classifier("swin_v2_t"), "norm", last),
-    Family("maxvit", small_maxvit, "blocks.1", first, methods=ALL, seed=3),
+    Family("vit", small_vit, "encoder.layers.encoder_layer_2.ln_1", tokens(1, 8, 8)),
+    f("swin_t", "norm", LAST),
+    f("swin_v2_t", "norm", LAST, seed=2),
+    Family("maxvit", small_maxvit, "blocks.1", seed=3),
 )
 
 
-@pytest.mark.parametrize("family", CONVOLUTIONAL, ids=lambda family: family.name)
-def test_convolutional_classifiers(family: Family) -> None:
-    check(family)
-
-
-@pytest.mark.parametrize("family", TRANSFORMERS, ids=lambda family: family.name)
-def test_transformers(family: Family) -> None:
+@each((*CONVOLUTIONAL, *TRANSFORMERS))
+def test_classification(family: Family) -> None:
     check(family)
 
 
@@ -122,15 +111,19 @@ def segmenter(name: str) -> Callable[[], nn.Module]:
     return partial(builder, weights=None, weights_backbone=None, num_classes=5)
 
 
+def s(name: str, build: str, layer: str, size: Size = (64, 64)) -> Family:
+    return Family(name, segmenter(build), layer, size=size, ablation=False)
+
+
 SEGMENTATION = (
-    Family("deeplabv3", segmenter("deeplabv3_resnet50"), "backbone.layer4", size=(64, 96)),
-    Family("deeplabv3_mobile", segmenter("deeplabv3_mobilenet_v3_large"), "backbone.16", seed=1),
-    Family("fcn", segmenter("fcn_resnet50"), "backbone.layer4", size=(64, 96)),
-    Family("lraspp", segmenter("lraspp_mobilenet_v3_large"), "backbone.16", size=(64, 96), seed=3),
+    s("deeplabv3", "deeplabv3_resnet50", "backbone.layer4", (64, 96)),
+    s("deeplabv3_mobile", "deeplabv3_mobilenet_v3_large", "backbone.16"),
+    s("fcn", "fcn_resnet50", "backbone.layer4", (64, 96)),
+    s("lraspp", "lraspp_mobilenet_v3_large", "backbone.16", (64, 96)),
 )
 
 
-@pytest.mark.parametrize("family", SEGMENTATION, ids=lambda family: family.name)
+@each(SEGMENTATION)
 def test_segmentation(family: Family) -> None:
     """The predicted class, where it is predicted, at the end of the backbone."""
     check(family)
@@ -151,31 +144,30 @@ def small_mvit(name: str) -> nn.Module:
     return model
 
 
-def video_tokens(output: Tensor) -> Tensor:
-    return output[:, 1:].transpose(1, 2).unflatten(2, (2, 2, 2))
+def m(name: str, layer: str, seed: int = 0) -> Family:
+    build, grid = partial(small_mvit, name), tokens(1, 2, 2, 2)
+    return Family(name, build, layer, grid, CLIP, ablation=False, seed=seed)
 
 
 CLIP = (4, 64, 64)
 VIDEO = (
-    Family("r3d_18", classifier("r3d_18"), "layer4", first, (4, 32, 48)),
-    Family("mc3_18", classifier("mc3_18"), "layer4", first, (4, 32, 48)),
-    Family("r2plus1d_18", classifier("r2plus1d_18"), "layer4", first, (4, 32, 48)),
-    Family("swin3d_t", classifier("swin3d_t"), "norm", last, CLIP),
-    Family(
-        "mvit_v1_b", partial(small_mvit, "mvit_v1_b"), "blocks.15.norm1", video_tokens, CLIP, seed=1
-    ),
-    Family("mvit_v2_s", partial(small_mvit, "mvit_v2_s"), "blocks.15.norm1", video_tokens, CLIP),
+    f("r3d_18", "layer4", FIRST, (4, 32, 48)),
+    f("mc3_18", "layer4", FIRST, (4, 32, 48)),
+    f("r2plus1d_18", "layer4", FIRST, (4, 32, 48)),
+    f("swin3d_t", "norm", LAST, CLIP, seed=1),
+    m("mvit_v1_b", "blocks.15.norm1", seed=1),
+    m("mvit_v2_s", "blocks.15.norm1"),
 )
 
 
-@pytest.mark.parametrize("family", VIDEO, ids=lambda family: family.name)
+@each(VIDEO)
 def test_video(family: Family) -> None:
     check(family)
 
 
 def test_mvit_says_the_grid_of_every_block_itself() -> None:
     """Blocks return their tokens with (frames, rows, columns), halved from stage to stage."""
-    model, image = VIDEO[4].model(), VIDEO[4].image()
+    model, image = VIDEO[4].model(), VIDEO[4].pictures()[:1]
     grids = {"0": (2, 16, 16), "1": (2, 8, 8), "3": (2, 4, 4), "14": (2, 2, 2)}
     for block, grid in grids.items():
         for name in (f"blocks.{block}", f"blocks.{block}.norm2"):
@@ -184,6 +176,13 @@ def test_mvit_says_the_grid_of_every_block_itself() -> None:
 
 
 # --- networks of one's own -----------------------------------------------------------------------
+
+
+PHOTOS = pictures(64, 64)
+
+
+def network(build: Callable[[], nn.Module]) -> nn.Module:
+    return seeded(build, PHOTOS)
 
 
 def chain(*channels: int, axes: int = 2) -> nn.Sequential:
@@ -221,7 +220,7 @@ def test_a_part_of_the_output_can_be_named(case: str) -> None:
     output, part = OUTPUTS[case]
     family = Family(case, Several, "body", words={} if output is None else {"output": output})
     check(family)
-    model, image = family.model(), family.image()
+    model, image = family.model(), family.pictures()[:1]
     found = explain(model, image, **family.words)
     answer = part(model(image))
     wanted = explain(model, image, target=lambda out: part(out).flatten()[answer.argmax()])
@@ -233,17 +232,15 @@ def test_a_part_of_a_tuple_can_be_counted() -> None:
         def forward(self, x: Tensor) -> Any:
             return tuple(super().forward(x).values())
 
-    model, image = Family("", Pair, "").model(), Family("", Pair, "").image()
+    model, plain, image = network(Pair), network(Several), PHOTOS[:1]
     for position, name in enumerate(("logits", "other")):
         counted = explain(model, image, output=position)
         telling(counted, image)
-        plain = Family("", Several, "").model()
         torch.testing.assert_close(counted.maps, explain(plain, image, output=name).maps)
 
 
 def test_several_inputs_and_keywords() -> None:
-    family = Family("several", Several, "body", images=2)
-    model, image, age = family.model(), family.image(), torch.tensor([[2.0] * 4, [-3.0] * 4])
+    model, image, age = network(Several), PHOTOS, torch.tensor([[2.0] * 4, [-3.0] * 4])
     named = explain(model, {"x": image, "age": age, "scale": 2.0})
     telling(named, image)
     placed = explain(model, (image, age))
@@ -267,7 +264,7 @@ class Late(nn.Module):
 
 @pytest.mark.parametrize("key", [1, "photo"])
 def test_the_image_among_several_inputs_can_be_named(key: int | str) -> None:
-    model, photo = Family("", Late, "").model(), Family("", Late, "").image()
+    model, photo = network(Late), PHOTOS[:1]
     mask = torch.ones(1, 1, 64, 64)
     inputs = (mask, photo) if key == 1 else {"mask": mask, "photo": photo}
     found = explain(model, inputs, image=key)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,14 +9,7 @@ from torch import Tensor, nn
 from camkit import explain
 from camkit_core import probe_layers
 
-from .family_helpers import ABLATION, EIGEN, GRADIENT, Family, check
-from .parity_helpers import one_thread
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _alone() -> Iterator[None]:
-    with one_thread():
-        yield
+from .family_helpers import Family, check, each, pictures, seeded
 
 
 class DenseLayer(nn.Module):
@@ -104,14 +95,13 @@ class UNet(nn.Module):
 
 
 SIZE = (12, 24, 32)
-ALL = (GRADIENT, EIGEN, ABLATION)
 VOLUMES = (
-    Family("densenet", DenseNet, "features", lambda z: z, SIZE, images=2, methods=ALL),
-    Family("unet", UNet, "model.1", lambda z: z, SIZE, methods=ALL),
+    Family("densenet", DenseNet, "features", size=SIZE),
+    Family("unet", UNet, "model.1", size=SIZE),
 )
 
 
-@pytest.mark.parametrize("family", VOLUMES, ids=lambda family: family.name)
+@each(VOLUMES)
 def test_volumes(family: Family) -> None:
     check(family)
 
@@ -119,8 +109,8 @@ def test_volumes(family: Family) -> None:
 def test_the_answer_of_a_unet_is_not_what_it_was_read_from() -> None:
     """The last layer with a picture is the answer itself; a person would not look there."""
     family = VOLUMES[1]
-    report = probe_layers(family.model(), family.image())
-    assert report.rows[-1].output == "[1, 4, 12, 24, 32]"
+    report = probe_layers(family.model(), family.pictures())
+    assert report.rows[-1].output == "[2, 4, 12, 24, 32]"
     assert report.default == "model.1"
 
 
@@ -128,8 +118,6 @@ def test_the_answer_of_a_unet_is_not_what_it_was_read_from() -> None:
 def test_a_pixel_of_a_volume_or_a_signal(axes: int) -> None:
     conv = {1: nn.Conv1d, 3: nn.Conv3d}[axes]
     build = lambda: nn.Sequential(conv(3, 6, 3, padding=1), nn.Tanh(), conv(6, 4, 3, padding=1))  # noqa: E731
-    family = Family("dense", build, "0", size=SIZE[:axes], words={"method": GRADIENT})
-    place = (0, 2, *(4 for _ in range(axes)))
-    found = explain(family.model(), family.image(), target=lambda out: out[place[1:]], layers="0")
-    lit = found.raw["0"][0].nonzero()
-    assert len(lit), "Grad-CAM of one place still weighs whole channels"
+    x, place = pictures(*SIZE[:axes])[:1], (2, *(4 for _ in range(axes)))
+    found = explain(seeded(build, x), x, target=lambda out: out[place], layers="0")
+    assert found.raw["0"][0].any(), "Grad-CAM of one place still weighs whole channels"

@@ -34,14 +34,6 @@ TWO_KERNELS = {
 """Their attention runs another kernel where a graph is built, which here is from the layer on."""
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def built():
     """The network of the test at hand; only the last one is kept."""

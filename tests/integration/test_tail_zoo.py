@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from camkit_core import Capture, MethodModel, Need, Provenance, TensorRows, explain
 from camkit_core.remember import _FACTS
 
+from .family_helpers import calibrated
 from .zoo_helpers import TIMM, TORCHVISION, Subject, picked, unchanged
 
 CLASSES = 7
@@ -202,19 +203,6 @@ class Skips(nn.Module):
         return self.head(x).mean((2, 3))
 
 
-def calibrated(net: nn.Module, x: Tensor) -> nn.Module:
-    """Normalized by the batch at hand, without which random features die out on the way."""
-    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
-    if not norms:
-        return net
-    for norm in norms:
-        norm.train()
-        norm.momentum = 1.0
-    with torch.no_grad():
-        net(x)
-    return net.eval()
-
-
 def skips() -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -273,14 +261,6 @@ OTHERS = {
         ("backbone.8", "backbone.16", "classifier.0.convs.1", "classifier.1"),
     ),
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def judge(found: Found) -> None:

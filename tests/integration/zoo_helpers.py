@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from camkit_core import Capture, MethodModel, Need
+
+from .family_helpers import seeded
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "camkit_core"))
 
@@ -37,11 +40,7 @@ class Subject:
 
     def build(self) -> nn.Module:
         """The network in eval mode, with random weights."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            net = _timm(self) if self in TIMM else _torchvision(self)
-            _wake(net)
-        return net.eval()
+        return seeded(partial(_timm if self in TIMM else _torchvision, self), self.images())
 
     def images(self) -> Tensor:
         """`[2, 3, H, W]`: two different pictures."""
@@ -107,14 +106,6 @@ def _timm(subject: Subject) -> nn.Module:
     words = {"img_size": subject.size} if sized else {}
     net: nn.Module = timm.create_model(subject.name, pretrained=False, num_classes=7, **words)
     return net
-
-
-def _wake(net: nn.Module) -> None:
-    """Weights that start at zero, and so stop every gradient, get a value."""
-    for parameter in net.parameters():
-        if not parameter.any():
-            with torch.no_grad():
-                parameter.normal_(std=0.05)
 
 
 class Spread(MethodModel):
