@@ -25,6 +25,8 @@ nox.options.sessions = ["tests", "lint", "types"]
 ROOT = Path(__file__).resolve().parent
 DIST = ROOT / "dist"
 STRICT = {"CAMKIT_STRICT_PLUGINS": "1"}
+PYTEST = ("pytest", "-n", "auto")
+"""On all cores; `-- -n 0` is one process, for a debugger."""
 LOWEST = ("--resolution", "lowest-direct")
 PYTHON: dict[str, str] = {}
 """Interpreters of environments that other sessions use: by the session that made them."""
@@ -89,7 +91,7 @@ def tests(session: nox.Session) -> None:
     """All tests but the comparisons with peers; everything installed in place."""
     others = [*_test_needs(ALL.values()), *_group("plots")]
     _install(session, ALL.values(), *others, editable=True)
-    session.run("pytest", "--ignore=tests/integration", *session.posargs, env=STRICT)
+    session.run(*PYTEST, "--ignore=tests/integration", *session.posargs, env=STRICT)
 
 
 @nox.session(reuse_venv=True)
@@ -162,7 +164,7 @@ def external(session: nox.Session) -> None:
 def parity(session: nox.Session) -> None:
     """Numbers side by side with the released peers; `-- -m "not slow"` is the short form."""
     _install_with_peers(session)
-    session.run("pytest", "tests/integration", *session.posargs, env=STRICT)
+    session.run(*PYTEST, "tests/integration", *session.posargs, env=STRICT)
 
 
 @nox.session(reuse_venv=True)
@@ -292,7 +294,7 @@ def _group(name: str) -> list[str]:
 
 
 def _test_needs(dists: Iterable[Distribution]) -> list[str]:
-    return sorted({line for dist in dists for line in dist.test_needs})
+    return sorted({line for dist in dists for line in dist.test_needs} | {*_group("spread")})
 
 
 # -- proofs --------------------------------------------------------------------------------------
@@ -325,7 +327,7 @@ def _test_outside(session: nox.Session, dists: Iterable[Distribution], *options:
             shutil.copytree(source, Path(place, "tests", dist.package), ignore=_PRODUCTS)
         bare = ("--rootdir", place, "-p", "no:cacheprovider")
         with session.chdir(place):
-            session.run("pytest", *options, *bare, "tests", *session.posargs, env=STRICT)
+            session.run(*PYTEST, *options, *bare, "tests", *session.posargs, env=STRICT)
 
 
 def _wheel(dist: Distribution) -> Path:

@@ -168,7 +168,7 @@ def theirs(row: Row, net: nn.Module, image: Tensor) -> Any:
     with getattr(library, row.peer)(
         model=net, target_layers=[net.get_submodule(row.layer)], reshape_transform=tokens
     ) as cam:
-        return cam(input_tensor=image)
+        return cam(input_tensor=image, targets=None)
 
 
 def _grid(tokens: Tensor) -> Tensor:
