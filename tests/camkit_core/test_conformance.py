@@ -44,6 +44,7 @@ def test_a_class_an_instance_and_a_subject_are_checked_alike():
         "chunks",
         "budget",
         "declared_runs",
+        "missing_view",
     }
 
 
@@ -152,7 +153,7 @@ def test_one_id_per_object_and_check_that_applies():
     assert "gradcam-flip" in found
     assert "gradcam-chunks" not in found
     assert "ClassTarget-frozen" in found
-    assert len(found) == len(METHOD_CHECKS.of_tier("fast")) - 3 + len(
+    assert len(found) == len(METHOD_CHECKS.of_tier("fast")) - 4 + len(
         check_target(ClassTarget()).rows
     )
     assert set(found) < set(cases([GradCAM(), ClassTarget()], tier="full"))

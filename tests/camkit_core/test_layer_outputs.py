@@ -107,6 +107,80 @@ def test_two_floating_tensors_are_refused_with_what_the_layer_returns():
         explain(net, images(), HiRes(), 1, "layer", registry=registry())
 
 
+# -- tokens or a picture, and attention weights ----------------------------------------------------
+
+
+def scored(z, heads: int = 2):
+    """Products of all positions with each other, `[N, heads, T, T]`."""
+    parts = z.flatten(2).unflatten(1, (heads, -1)).transpose(2, 3)
+    return parts @ parts.mT
+
+
+def weights(z):
+    return scored(z).softmax(-1)
+
+
+BESIDE = {
+    "weights": lambda z: (z, weights(z)),
+    "weights and nothing": (lambda z: (z, None, weights(z), weights(-z), None)),
+    "weights of bfloat16": lambda z: (z, weights(z).bfloat16()),
+}
+
+
+@pytest.mark.parametrize("kind", BESIDE)
+def test_a_picture_beside_attention_weights_is_explained(kind):
+    net, x, found = Unpacking(BESIDE[kind], lambda p: p[0]), images(), []
+    one = explain(net, x, HiRes(), 1, "layer", registry=registry())
+    close(one.raw["layer"], by_hand(net, x))
+    assert one.provenance.reshape["layer"] == "FirstEntry(reshape=ChannelsFirst())"
+
+    def look(capture):
+        rows = TensorRows(capture.activations.flip(2)[[1, 0, 1]], torch.tensor([1, 0, 1]))
+        found.append(capture.tail(rows))
+        return capture.activations.sum(1)
+
+    explain(net, x, spy(look, Need.ACTIVATIONS | Need.TAIL), 1, "layer", registry=registry())
+    wanted = net.tail(net.layer.conv(x).flip(2)).detach()[[1, 0, 1], 1]
+    torch.testing.assert_close(found[0], wanted, rtol=1e-12, atol=0)
+
+
+def test_weights_that_are_read_too_stay_while_the_picture_is_changed():
+    def unpack(p):
+        return p[0] * p[1].amax(-1).mean(1).reshape(p[0][:, :1].shape)
+
+    net, x, found = Unpacking(BESIDE["weights"], unpack), images(), []
+
+    def look(capture):
+        found.append(capture.tail(TensorRows(capture.activations * 2, torch.arange(2))))
+        return capture.activations.sum(1)
+
+    explain(net, x, spy(look, Need.ACTIVATIONS | Need.TAIL), 1, "layer", registry=registry())
+    z = net.layer.conv(x)
+    wanted = net.tail(unpack((2 * z, weights(z)))).detach()[:, 1]
+    torch.testing.assert_close(found[0], wanted, rtol=1e-12, atol=0)
+
+
+OPEN = {
+    "rows that do not add up to one": lambda z: (z, scored(z).sigmoid()),
+    "negative numbers": lambda z: (z, 3 * torch.eye(70, dtype=z.dtype) - 2 * weights(z)),
+    "weights of other positions": lambda z: (z, weights(z[..., 1:])),
+    "weights of other images": lambda z: (z, weights(z[:1])),
+    "weights before the picture": lambda z: (weights(z), z),
+    "two pictures": lambda z: (z, z),
+    "a vector besides": lambda z: (z, weights(z), z.mean((2, 3))),
+    "weights without heads": lambda z: (z, weights(z).mean(1)),
+    "a list": lambda z: [z, weights(z)],
+}
+
+
+@pytest.mark.parametrize("kind", OPEN)
+def test_what_may_be_another_picture_is_not_passed_over(kind):
+    place = 1 if kind == "weights before the picture" else 0
+    net = Unpacking(OPEN[kind], lambda p: p[place])
+    with pytest.raises(LayoutError, match=r"[23] floating tensors.*reshape="):
+        explain(net, images(), HiRes(), 1, "layer", registry=registry())
+
+
 @pytest.mark.parametrize("index", [0, 1])
 def test_a_function_picks_one_of_two_tensors(index):
     net, x = Unpacking(two, lambda p: torch.cat(p, 1)), images()

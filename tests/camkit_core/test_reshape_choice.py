@@ -265,3 +265,136 @@ def test_windows_are_not_taken_for_rows_of_a_picture():
     x = torch.randn(2, 3, 12, 12, dtype=torch.float64)
     with pytest.raises(LayoutError, match=r"fits a 12x12 image badly both.*choose another layer"):
         explain(Blocks(), x, HiRes(), 1, "norm", registry=registry())
+
+
+# -- pictures with channels first that do not look like the image ----------------------------------
+
+WIDTH = 24
+"""Too many channels to be taken for rows."""
+
+
+class Mixer(nn.Module):
+    """Pointwise in every place: it computes the same whatever the last two axes are."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm, self.conv = nn.GroupNorm(1, width), nn.Conv2d(width, width, 1)
+        self.act = nn.Tanh()
+
+    def forward(self, x):
+        return x + self.act(self.conv(self.norm(x)))
+
+
+class Patched(nn.Module):
+    """Unfolds its features to `[N, C, positions of a patch, patches]` for a block, and folds."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, WIDTH, stride, stride)
+        self.inside, self.whole = Mixer(WIDTH), Mixer(WIDTH)
+        self.head = nn.Linear(WIDTH, CLASSES)
+        fill(self)
+        self.eval()
+
+    def forward(self, x):
+        z = self.stem(x)
+        rows, columns = z.shape[2] // 2, z.shape[3] // 2
+        z = z.unflatten(3, (columns, 2)).unflatten(2, (rows, 2))
+        z = self.inside(z.permute(0, 1, 3, 5, 2, 4).flatten(4).flatten(2, 3))
+        z = z.unflatten(3, (rows, columns)).unflatten(2, (2, 2)).permute(0, 1, 4, 2, 5, 3)
+        return self.head(self.whole(z.flatten(4).flatten(2, 3)).cumsum(2).mean((2, 3)))
+
+
+@pytest.mark.parametrize("layer", ["inside", "inside.norm", "inside.conv", "inside.act"])
+@pytest.mark.parametrize(("stride", "picture"), [(4, "4x16"), (2, "4x64")])
+def test_patches_are_not_taken_for_a_picture_of_patches(layer, stride, picture):
+    x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    with pytest.raises(
+        LayoutError,
+        match=rf"fits a 32x32 image badly both as \[N, C, \*S\] with a {picture} picture and as "
+        r"\[N, \*S, C\] with a 24x4 picture.*'channels_first'.*'channels_last'.*another layer",
+    ):
+        explain(Patched(stride), x, HiRes(), 1, layer, registry=registry())
+    whole = explain(Patched(stride), x, HiRes(), 1, "whole", registry=registry())
+    assert whole.raw["whole"].shape == (2, 32 // stride, 32 // stride)
+
+
+class Changed(nn.Module):
+    """Something that changes the shape of a picture, and a pointwise block behind it."""
+
+    def __init__(self, change: nn.Module) -> None:
+        super().__init__()
+        self.stem, self.change, self.block = nn.Conv2d(3, WIDTH, 3, padding=1), change, Mixer(WIDTH)
+        self.head = nn.Linear(WIDTH, CLASSES)
+        fill(self)
+        self.eval()
+
+    def forward(self, x):
+        return self.head(self.block(self.change(self.stem(x))).cumsum(2).mean((2, 3)))
+
+
+class Resize(nn.Module):
+    """To a fixed size, or a multiple of the size, as a part of the model."""
+
+    def __init__(self, **words) -> None:
+        super().__init__()
+        self.words = words
+
+    def forward(self, x):
+        return nn.functional.interpolate(x, **self.words)
+
+
+RIGHT = {
+    "resized to a square": (Resize(size=(8, 8)), (8, 8)),
+    "larger than the image": (Resize(scale_factor=2), (24, 60)),
+    "padded to a multiple": (nn.ZeroPad2d((0, 2, 0, 4)), (16, 32)),
+    "borders cut off": (nn.Sequential(*[nn.Conv2d(WIDTH, WIDTH, 3) for _ in range(4)]), (4, 22)),
+    "pooled in rows only": (nn.MaxPool2d((4, 1)), (3, 30)),
+    "pooled to strips": (nn.AdaptiveAvgPool2d((3, 30)), (3, 30)),
+    "a kernel cut in rows only": (nn.Conv2d(WIDTH, WIDTH, (9, 1)), (4, 30)),
+    "strides that differ": (nn.Conv2d(WIDTH, WIDTH, 3, (4, 1), padding=1), (3, 30)),
+    "transposed": (nn.ConvTranspose2d(WIDTH, WIDTH, 4, 2, padding=1), (24, 60)),
+}
+
+
+@pytest.mark.parametrize("layer", ["block", "block.norm", "block.conv", "block.act"])
+@pytest.mark.parametrize("kind", RIGHT)
+def test_pictures_that_the_network_shapes_are_still_believed(kind, layer):
+    change, size = RIGHT[kind]
+    x = torch.randn(2, 3, 12, 30, dtype=torch.float64)
+    found = explain(Changed(change), x, HiRes(), 1, layer, registry=registry())
+    assert found.provenance.reshape[layer] == "ChannelsFirst()"
+    assert found.raw[layer].shape == (2, *size)
+
+
+@pytest.mark.parametrize("part", [nn.Conv2d(WIDTH, WIDTH, 3, padding=1), nn.MaxPool2d(3, 1, 1)])
+def test_what_looks_at_neighbours_says_that_its_axes_are_places(part):
+    """Columns dropped by plain code, which no module tells: a convolution there is a picture."""
+
+    class Cropped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.part = nn.Conv2d(3, WIDTH, 3, padding=1), nn.Sequential(part, nn.Tanh())
+            self.block, self.head = Mixer(WIDTH), nn.Linear(WIDTH, CLASSES)
+            fill(self)
+            self.eval()
+
+        def forward(self, x):
+            z = self.part(self.stem(x)[..., :4])
+            return self.head(self.block(z).cumsum(2).mean((2, 3)))
+
+    x = torch.randn(2, 3, 12, 30, dtype=torch.float64)
+    found = explain(Cropped(), x, HiRes(), 1, "part", registry=registry())
+    assert found.raw["part"].shape == (2, 12, 4)
+    with pytest.raises(LayoutError, match=r"fits a 12x30 image badly both"):
+        explain(Cropped(), x, HiRes(), 1, "block", registry=registry())
+
+
+@pytest.mark.parametrize("kind", [nn.Conv2d(3, 6, 1), nn.GroupNorm(1, 3)])
+def test_a_picture_larger_than_the_image_is_not_read_otherwise(kind):
+    """`[N, 6, 16, 32]` of a 12 x 30 image, whose 6 x 16 would look well as a picture."""
+    net = nn.Sequential(nn.ZeroPad2d((0, 2, 0, 4)), kind, nn.Flatten(), nn.LazyLinear(CLASSES))
+    x = torch.randn(2, 3, 12, 30, dtype=torch.float64)
+    net(x.float())
+    found = explain(fill(net).eval(), x, HiRes(), 1, "1", registry=registry())
+    assert found.raw["1"].shape == (2, 16, 32)

@@ -109,6 +109,41 @@ def test_a_function_that_returns_no_scalar_tensor_is_refused(kind):
         ask(target)
 
 
+MISSES = {
+    "index": (lambda out: out[9], "IndexError: index 9 is out of bounds"),
+    "key": (lambda out: {"a": out}["b"], "KeyError: 'b'"),
+    "attribute": (lambda out: out.logits, "AttributeError: .*logits"),
+    "type": (lambda out: out("logits"), "TypeError: 'Tensor' object is not callable"),
+}
+
+
+@pytest.mark.parametrize("kind", MISSES)
+def test_a_function_that_reads_what_is_not_there_is_told_what_it_got(kind):
+    target, words = MISSES[kind]
+    with pytest.raises(
+        TargetError,
+        match=rf"^target function <lambda> does not fit the output of image 0, tensor \[5\]: "
+        rf"{words}.*; it gets the output of one image, without the batch axis: correct the index",
+    ) as caught:
+        ask(target)
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value.__cause__, (LookupError, AttributeError, TypeError))
+
+
+@pytest.mark.parametrize("target", [lambda out: out[9], lambda out: out])
+def test_the_image_that_is_named_is_the_one_the_row_was_made_from(target):
+    with pytest.raises(TargetError, match=r"image 4\b"):
+        CallableTarget(target)(torch.zeros(2, 3), torch.tensor([4, 1]))
+
+
+def test_what_else_a_function_raises_reaches_the_caller():
+    def stop(out):
+        raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        ask(stop)
+
+
 CUT = {
     "detach": lambda out: out[0].detach(),
     "argmax": lambda out: out.argmax().double(),

@@ -6,15 +6,13 @@ from collections.abc import Callable
 
 from perturbation_proof.family import EVERYTHING
 
-from camkit_core import BoundTarget, Capture, default_registry
+from camkit_core import default_registry
 from camkit_core.testing import parametrize_checks
-from camkit_methods_perturbation.drise import DRISE
 
-# Asked below, with a similarity that the networks of the checks have.
 FAMILY = {
     entry.name
     for entry in default_registry().entries("method")
-    if entry.distribution == "camkit-methods-perturbation" and entry.name != "drise"
+    if entry.distribution == "camkit-methods-perturbation"
 }
 
 # Random methods are asked for so much that their random numbers are needed.
@@ -27,9 +25,11 @@ VARIANTS = [
     *("polycam:variant=both", "ablationcam:ratio=0.5", "sscam:samples=3,variant=input"),
     "clustercam:groups=3,select=all",
 ]
-SPECS = [*{**EVERYTHING, "liftcam": "liftcam", **RANDOM}.values(), *VARIANTS]
+OTHERS = {"drise": "drise:masks=60,grid=3"}
+SPECS = [*{**EVERYTHING, **OTHERS, **RANDOM}.values(), *VARIANTS]
 
 ONE_LAYER = "what it claims holds for several layers; one alone has nothing to multiply"
+SOFTMAX = "it refuses scores that are not linear in the logits; linear ones are in test_oracles"
 BORDER = "its windows end, and its blur is mirrored, at the border of the picture"
 GRID = "its grid of windows begins in the first corner and need not end in the last"
 SCORES = "its weights are the scores themselves; what it claims holds for the paper's softmax"
@@ -40,6 +40,7 @@ EXPECTED: dict[str, str] = {
     "scorecam:variant=authors/score_scaling": SCORES,
     "scorecam:variant=authors/score_shift": SCORES,
     "gscorecam:top=3,variant=authors/score_shift": "its other channels have the score 0 in all",
+    "liftcam/linear_in_target": SOFTMAX,
     "polycam/linear_in_target": ONE_LAYER,
     "polygradcam/linear_in_target": ONE_LAYER,
     "polygradcam/gap_is_cam": ONE_LAYER,
@@ -54,17 +55,4 @@ def test_every_method_is_asked() -> None:
 
 @parametrize_checks(SPECS, EXPECTED)
 def test_family(check: Callable[[], None]) -> None:
-    check()
-
-
-class OnScores(DRISE):
-    """The score stands for the similarity; what D-RISE owes the engine is the same."""
-
-    def similarity(self, capture: Capture) -> BoundTarget:
-        """The target itself."""
-        return capture.target
-
-
-@parametrize_checks([OnScores(masks=60, grid=3)])
-def test_drise(check: Callable[[], None]) -> None:
     check()

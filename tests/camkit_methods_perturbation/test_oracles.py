@@ -121,9 +121,81 @@ def test_both_ways_give_one_map(spec: str, signed: bool, monkeypatch: pytest.Mon
     assert_equal(raw(net, x, spec, CLASSES), certified, 1e-8 if "grad-cam" in spec else EXACT)
 
 
-def test_liftcam_refuses_what_is_not_affine() -> None:
-    with pytest.raises(CapabilityError, match=r"not affine in layer 'features'.*channelshapley"):
-        raw(DeepNet(), images(1), "liftcam")
+# --- LIFT-CAM --------------------------------------------------------------------------------
+
+
+class UnitNet(Split):
+    """One ReLU unit on the pooled activations: its bias lies on the other side of the kink."""
+
+    def build(self) -> None:
+        self.unit, self.fc = nn.Linear(CHANNELS, 1), nn.Linear(1, 4)
+
+    def tail(self, a: Tensor) -> Tensor:
+        return self.fc(torch.relu(self.unit(a.flatten(2).mean(-1))))
+
+
+@DIMS
+def test_liftcam_of_one_unit_by_hand(dims: int) -> None:
+    """`w_k = v (relu(s + b) - relu(b)) / s * u_k mean(A_k)` with `s = sum_k u_k mean(A_k)`."""
+    net, x = UnitNet(dims, seed=1), images(2, dims)
+    net.unit.weight.data.abs_()
+    net.unit.bias.data.fill_(-0.01)
+    means = net.features(x).detach().flatten(2).mean(-1)
+    parts = net.unit.weight.detach() * means
+    total = parts.sum(1, keepdim=True)
+    assert (total > 0.02).all()
+    slope = (total - 0.01) / total
+    expected = net.fc.weight.detach()[CLASSES] * slope * parts
+    assert_equal(weights(net, x, method_class("liftcam")(), CLASSES), expected, EXACT)
+    # The unit is shut without the channels; the gradient would overstate every one of them.
+    assert_different(net.fc.weight.detach()[CLASSES] * parts, expected)
+
+
+def test_liftcam_of_one_channel_is_its_shapley_value_on_any_tail() -> None:
+    """With nothing to share there is one fair answer."""
+
+    class OneChannel(Split):
+        def build(self) -> None:
+            self.features = nn.Sequential(self.features, nn.Conv2d(CHANNELS, 1, 1), nn.ReLU())
+            self.mix, self.fc = nn.Conv2d(1, 5, 3, padding=1), nn.Linear(5, 4)
+
+        def tail(self, a: Tensor) -> Tensor:
+            return self.fc(nn.functional.silu(self.mix(a)).flatten(2).mean(-1))
+
+    net, x = OneChannel(seed=2), images(2)
+    # A single number per image is no map to look at, so the check for life does not fit.
+    lift = weights(net, x, method_class("liftcam")(), CLASSES)
+    exact = weights(net, x, method_class("channelshapley")(), CLASSES)
+    torch.testing.assert_close(lift, exact, rtol=1e-10, atol=0)
+
+
+@DIMS
+@pytest.mark.parametrize("net", [GapNet, DeepNet, TwoLayers], ids=lambda net: net.__name__)
+@pytest.mark.parametrize("signed", [False, True])
+def test_liftcam_shares_out_the_score(net: type[Split], dims: int, signed: bool) -> None:
+    model, x = net(dims, signed=signed, seed=4), images(2, dims)
+    w = weights(model, x, method_class("liftcam")(), CLASSES)
+    nothing = model.tail(torch.zeros_like(model.features(x))).detach()
+    total = (model(x).detach() - nothing)[range(2), CLASSES]
+    torch.testing.assert_close(w.sum(1), total, rtol=1e-10, atol=1e-12)
+    assert_live(w)
+
+
+def test_liftcam_adds_up_over_scores_that_are_linear_in_the_logits() -> None:
+    net, x = DeepNet(seed=4, signed=True), images(2)
+    apart = raw(net, x, "liftcam", 2) - 3 * raw(net, x, "liftcam", 0)
+    assert_equal(raw(net, x, "liftcam", lambda out: out[2] - 3 * out[0] + 1), apart, 1e-10)
+
+
+def test_liftcam_refuses_what_has_no_rule_and_says_what_to_take() -> None:
+    class NormedNet(GapNet):
+        def tail(self, a: Tensor) -> Tensor:
+            return super().tail(nn.functional.layer_norm(a, a.shape[1:]))
+
+    with pytest.raises(
+        CapabilityError, match=r"at layer 'features': behind it comes layer norm.*channelshapley"
+    ):
+        raw(NormedNet(), images(1), "liftcam")
 
 
 # --- Ablation-CAM, the whole model -----------------------------------------------------------

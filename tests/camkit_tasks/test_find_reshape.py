@@ -6,11 +6,20 @@ from functools import partial
 
 import pytest
 import torch
-from tasks_proof.layouts import Block, assert_finds_the_spot, found_for, image, seeded
+from tasks_proof.layouts import (
+    REGISTRY,
+    Block,
+    assert_finds_the_spot,
+    found_for,
+    image,
+    output_of,
+    seeded,
+)
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer, resnet18
 
 from camkit_core import ChannelsFirst, LayoutError
+from camkit_core.reshapes import find_reshape as of_core
 from camkit_tasks import Tokens
 from camkit_tasks.reshapes.find import find_reshape
 
@@ -58,6 +67,20 @@ def test_a_vit_inside_another_module_is_read_too():
 def test_a_vit_that_sees_another_size_than_the_image_is_not_guessed_at():
     model = nn.Sequential(nn.Upsample(size=(32, 32)), vit())
     assert found_for(model, "1.encoder.ln", image(64, 48)) is None
+
+
+def test_tokens_that_come_with_their_attention_weights_are_read_as_tokens():
+    model, x = vit(), image()
+    name = "encoder.layers.encoder_layer_1"
+    layer, tokens = model.get_submodule(name), output_of(model, name, x)
+    logits = tokens[:, None] @ tokens[:, None].mT
+    beside = of_core(REGISTRY, model, name, layer, (tokens, logits.softmax(-1), None), x)
+    assert torch.equal(
+        beside.to_spatial((tokens, logits)), Tokens(prefix=1, grid=(8, 8)).to_spatial(tokens)
+    )
+    for other in (logits, logits.softmax(-1)[:, :, 1:, 1:]):
+        with pytest.raises(LayoutError, match="2 floating tensors; give reshape="):
+            of_core(REGISTRY, model, name, layer, (tokens, other), x)
 
 
 def test_vectors_and_outputs_of_another_batch_are_not_pictures():

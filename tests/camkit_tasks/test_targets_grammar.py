@@ -160,7 +160,7 @@ def test_outputs_of_other_kinds_are_left_to_others(request_, output):
     assert meant(request_, output) is None
 
 
-@pytest.mark.parametrize("request_", ["sofa", "", " ", "mask_of:3", "vs", "-vs-", "1-vs-", "é"])
+@pytest.mark.parametrize("request_", ["sofa", "", " ", "mask_of:3", "vs", "1-vs", "é"])
 def test_words_that_mean_nothing_are_left_to_others(request_):
     assert meant(request_) is None
 
@@ -218,6 +218,16 @@ def test_a_class_that_is_not_clear_is_refused_with_the_candidates(written, said)
         meant(written)
 
 
+def test_a_number_is_no_class_by_the_digits_in_it():
+    """Of names that are digits, as those of handwriting are."""
+    model = loaded(class_names=("0", "1", "2", "-2"))
+    assert class_index("1", context(model)) == 1
+    assert class_index("-2", context(model)) == 3
+    for written in ("-1", "+1", "1.5", ".5"):
+        with pytest.raises(TargetError, match=r"counted from the first, 0\.\.3, not"):
+            class_index(written, context(model))
+
+
 def test_more_than_six_candidates_are_counted():
     model = loaded(class_names=tuple(f"cat number {n}" for n in range(9)))
     with pytest.raises(TargetError, match=r"5 \(cat number 5\) or one of 3 more"):
@@ -245,6 +255,15 @@ WRONG = {
     "1-vs-pred": "each of 'pred' must be a class",
     "1-vs-2,,3": "each of '2,,3' must be a class",
     "1-vs-sofa": "no class is called 'sofa'",
+    "1-vs-": r"-vs- compares a class with others, but none is behind it; say 281-vs-282",
+    "-vs-2": r"-vs- compares a class with others, but none is before it; say 281-vs-282",
+    "-vs-": "none is behind it",
+    "1-vs-,strength=1": r"target='1-vs-,strength=1': -vs- .* none is behind it",
+    "finer:1-vs-": r"target='finer:1-vs-': -vs- .* none is behind it",
+    "-1": r"no class is called '-1', and classes .* from the first, 0\.\.5, not from the last",
+    "1.5": "no class is called '1.5', and classes are counted from the first",
+    "mask:-1": "no class is called '-1', and classes are counted",
+    "box:-1": "no class is called '-1', and classes are counted",
     "labels:1,": "each of '1,' must be a class",
     "binary:maybe": "a side is positive or negative",
     "binary:1,strict=yes": "binary has no option 'strict'; it has none",

@@ -215,3 +215,79 @@ def test_windows_of_an_unknown_block_are_refused_with_what_they_may_be():
     output = output_of(model, "blocks.0.inside", x)
     with pytest.raises(LayoutError, match=r"\[8, 16, 6\] for 2 image\(s\): 8 = 2 x 4 rows may be"):
         of_core(REGISTRY, model, "blocks.0.inside", model.blocks[0].inside, output, x)
+
+
+# --- MobileViTv2: patches unfolded with channels first --------------------------------------------
+
+
+def unfolded(picture: Tensor, patch: tuple[int, int]) -> Tensor:
+    """`[N, C, H, W]` to `[N, C, positions, patches]`."""
+    flat = nn.functional.unfold(picture, patch, stride=patch)
+    return flat.unflatten(1, (picture.shape[1], -1))
+
+
+@pytest.mark.parametrize(("patch", "grid"), [((2, 2), (4, 4)), ((2, 3), (8, 9)), ((4, 2), (4, 6))])
+def test_unfolded_patches_go_back_to_their_places(patch, grid):
+    picture = torch.randn(2, 5, *grid, dtype=torch.float64)
+    reshape = Windows(window=patch, grid=grid, channels="first")
+    patches = unfolded(picture, patch)
+    assert torch.equal(reshape.to_spatial(patches), picture)
+    other = torch.randn_like(picture)
+    back = reshape.from_spatial(other, patches)
+    assert torch.equal(back, unfolded(other, patch))
+    with pytest.raises(LayoutError, match=r"channels=first are \[N, C, positions, windows\]"):
+        reshape.to_spatial(patches[0])
+
+
+class MobileVitV2Block(nn.Module):
+    """Built and named like timm's."""
+
+    def __init__(self, patch: tuple[int, int] = (2, 2)) -> None:
+        super().__init__()
+        self.patch_size = patch
+        self.conv_1x1 = nn.Conv2d(6, 6, 1)
+        self.transformer = nn.Sequential(nn.Conv2d(6, 6, 1), nn.Sequential(nn.Conv2d(6, 6, 1)))
+        self.norm = nn.GroupNorm(1, 6)
+        self.conv_proj = nn.Conv2d(6, 6, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = (-(-s // p) * p for s, p in zip(x.shape[2:], self.patch_size, strict=True))
+        z = nn.functional.interpolate(self.conv_1x1(x), (height, width))
+        z = self.norm(self.transformer(unfolded(z, self.patch_size)))
+        folded = nn.functional.fold(
+            z.flatten(1, 2), (height, width), self.patch_size, stride=self.patch_size
+        )
+        return self.conv_proj(folded)
+
+
+class Patched(nn.Module):
+    def __init__(self, patch: tuple[int, int] = (2, 2)) -> None:
+        super().__init__()
+        self.cut, self.block = nn.Conv2d(3, 6, 8, 8), MobileVitV2Block(patch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(self.cut(x)).mean((2, 3))
+
+
+INSIDE = ("transformer", "transformer.0", "transformer.1", "transformer.1.0", "norm")
+
+
+@pytest.mark.parametrize("size", [(64, 64), (32, 32), (48, 80), (40, 56)], ids=str)
+def test_patches_of_mobilevitv2(size):
+    """At 32 x 32 they are `[N, 6, 4, 4]`, which looks like a picture and is none."""
+    model, x = seeded(Patched), image(*size)
+    entered: list[Tensor] = []
+    model.block.conv_proj.register_forward_pre_hook(lambda m, args: entered.append(args[0]))
+    for inside in INSIDE:
+        found = found_for(model, f"block.{inside}", x)
+        assert isinstance(found, Windows), inside
+    assert torch.equal(found.to_spatial(output_of(model, "block.norm", x)), entered[0])
+    for outside in ("conv_1x1", "conv_proj"):
+        assert found_for(model, f"block.{outside}", x) == ChannelsFirst()
+
+
+def test_patches_that_no_stride_makes_are_refused_with_how_to_say_it():
+    model, x = seeded(Patched), image(64, 64)
+    layer, odd = model.block.norm, torch.zeros(2, 6, 4, 15)
+    with pytest.raises(LayoutError, match=r"15 patches of 2x2 .*no picture known here; .*grid=HxW"):
+        find_reshape(model, "block.norm", layer, odd, x)

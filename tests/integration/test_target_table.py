@@ -131,6 +131,19 @@ class Predictions(nn.Module):
         return torch.cat([4 + 4 * found[:, :4], 0.1 * found[:, 4:]], 1)
 
 
+class Objects(nn.Module):
+    """Five predictions before NMS, each a box, how sure it is of any object, and 91 classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 5 * (5 + 91))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """`[N, 5, 5 + 91]`: cx, cy, w, h, objectness and scores."""
+        found = self.linear(maps.mean((2, 3))).sigmoid().unflatten(1, (5, 96))
+        return torch.cat([4 + 4 * found[..., :4], found[..., 4:]], 2)
+
+
 class Embeddings(nn.Module):
     """What an image encoder returns."""
 
@@ -160,6 +173,7 @@ HEADS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     "segmentation": (Segments, ("background", *REGIONS[1:])),
     "detections": (Detections, OBJECTS),
     "predictions before NMS": (Predictions, OBJECTS),
+    "predictions with objectness": (Objects, OBJECTS),
     "embedding": (Embeddings, ()),
     "image and text": (Embeddings, ()),
 }

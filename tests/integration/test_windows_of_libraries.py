@@ -12,6 +12,7 @@ import transformers
 from torch import Tensor, nn
 
 from camkit import explain
+from camkit_core import LayoutError
 
 from .parity_helpers import one_thread
 
@@ -148,3 +149,54 @@ def test_partitions_of_timm() -> None:
         if len(kept["inside"]) > len(x):
             wanted = kept["whole"].mean(-1)
             torch.testing.assert_close(activations(model, x, f"{path}.attn"), wanted)
+
+
+def timm_mobilevitv2() -> tuple[nn.Module, list[str], str, str]:
+    model = seeded(lambda: timm.create_model("mobilevitv2_050", pretrained=False, num_classes=5))
+    blocks = [f"stages.{stage}.1" for stage in (2, 3, 4)]
+    return model, blocks, "norm", "conv_proj"
+
+
+def hf_mobilevitv2() -> tuple[nn.Module, list[str], str, str]:
+    config = transformers.MobileViTV2Config(
+        image_size=64, width_multiplier=0.25, n_attn_blocks=[1, 1, 1], num_labels=5
+    )
+    model = seeded(lambda: transformers.MobileViTV2ForImageClassification(config))
+    names = (name for name, one in model.named_modules() if hasattr(one, "conv_1x1"))
+    return model, list(names), "layernorm", "conv_projection"
+
+
+PATCHED = [
+    *((timm_mobilevitv2, size) for size in ((64, 64), (96, 128), (128, 160))),
+    *((hf_mobilevitv2, size) for size in ((64, 64), (128, 192))),
+]
+
+
+@pytest.mark.parametrize(("build", "size"), PATCHED)
+def test_unfolded_patches_of_mobilevitv2(build: Any, size: tuple[int, int]) -> None:
+    """`[N, C, positions, patches]`, at 64 x 64 once `[N, C, 4, 4]`, as the block folds them."""
+    (model, blocks, norm, folded), x = build(), image(*size)
+    assert len(blocks) == 3
+    for block in blocks:
+        kept = seen(model, x, inside=f"{block}.{norm}", into=f"{block}.{folded}")
+        assert kept["inside"].shape[2] == 4
+        found = activations(model, x, f"{block}.{norm}")
+        torch.testing.assert_close(found, kept["into"].mean(1))
+        inner = [
+            name
+            for name, one in model.named_modules()
+            if name.startswith(f"{block}.transformer.") and isinstance(one, nn.Conv2d)
+        ]
+        assert inner
+        for name in (f"{block}.transformer", *inner):
+            one = explain(model, x, "lafam", layers=name)
+            assert one.provenance.reshape[name].startswith("Windows(window=(2, 2)"), name
+            assert one.raw[name].shape == found.shape
+
+
+def test_patches_that_leave_cells_out_are_refused() -> None:
+    """transformers cuts 1 x 2 patches of 2 x 2 out of 3 x 4 cells; the rest of the map is zero."""
+    model, blocks, norm, _ = hf_mobilevitv2()
+    layer = f"{blocks[-1]}.{norm}"
+    with pytest.raises(LayoutError, match=r"2 patches of 2x2 .* 3x4, not all of which is in them"):
+        explain(model, image(96, 128), "lafam", layers=layer)

@@ -138,6 +138,24 @@ class Capture:
         self._require(Need.TAIL)
         return certified(self._session, self._target, self._here())
 
+    def multipliers(self, baseline: Tensor) -> Tensor:
+        """DeepLIFT multipliers `[N, C, *S]` between a baseline `[N, C, *S]` and the activations A.
+
+        By the Rescale rule (arXiv:1704.02685, section 3.5.2): `multipliers * (A - baseline)` sums
+        to `score(A) - score(baseline)` for each image, which is checked. Where the score is affine
+        in A they are its gradient. Two runs of what is behind the layer, one backward. Needs TAIL.
+
+        Raises:
+            CapabilityError: behind the layer there is more than what is linear in it, functions
+                of one value, and max pooling: layer norm, softmax, a gate, a choice by value.
+        """
+        from camkit_core.multipliers import multipliers
+
+        self._require(Need.TAIL)
+        found = multipliers(self._session, self._target, self._here(), baseline)
+        self._tell_slow()
+        return found
+
     def tail(self, rows: Rows) -> Tensor:
         """Scores `[M]` with the layer's activations replaced by `rows` `[M, C, *S]`. Needs TAIL.
 
@@ -148,8 +166,7 @@ class Capture:
 
         self._require(Need.TAIL)
         scores = tail_scores(self._session, self._target, self._here(), rows)
-        if ("slow", self.layer) in self._session.memo:
-            self.report("slow_tail", self._session.memo["slow", self.layer])
+        self._tell_slow()
         return scores
 
     def __getitem__(self, layer: str) -> Capture:
@@ -261,6 +278,10 @@ class Capture:
         return Capture(
             session, self._target, layer, self._needs, self._method, self._seed, self._issues
         )
+
+    def _tell_slow(self) -> None:
+        if ("slow", self.layer) in self._session.memo:
+            self.report("slow_tail", self._session.memo["slow", self.layer])
 
     def _here(self) -> str:
         if not self.layer:

@@ -6,22 +6,32 @@ The only place that judges this. Plugins that know a family use the same words.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from camkit_core.proportions import in_proportion, one_stride, strides_differ, treats_axes_alike
+from camkit_core.tree import exact
+
 Channels = Literal["first", "last"]
 
-_FIRST = (
-    nn.modules.conv._ConvNd,
-    nn.modules.batchnorm._BatchNorm,
-    nn.modules.instancenorm._InstanceNorm,
+_ROUNDING = 2e-2
+"""How far a row of attention weights in half precision may be from one."""
+
+_POOLING = (
     nn.modules.pooling._MaxPoolNd,
     nn.modules.pooling._AvgPoolNd,
     nn.modules.pooling._AdaptiveAvgPoolNd,
     nn.modules.pooling._AdaptiveMaxPoolNd,
+)
+_FIRST = (
+    nn.modules.conv._ConvNd,
+    nn.modules.batchnorm._BatchNorm,
+    nn.modules.instancenorm._InstanceNorm,
     nn.GroupNorm,
+    *_POOLING,
 )
 _ELEMENTWISE = (
     *("Dropout", "DropPath", "StochasticDepth", "Identity", "GELU", "ReLU", "SiLU", "Tanh"),
@@ -36,29 +46,56 @@ def channels_axis(
 
     The module that computes the output decides, then the shape of the picture, then what the
     layer is made of, then the last telling module before it. A picture that fits badly is believed
-    of convolutions only, or where strides differ between rows and columns.
+    of modules that look at neighbours only, or where rows and columns are treated differently:
+    others compute the same on anything that is put into the axes, patches or heads, say.
     """
     first, last = (picture_fit(p, image) for p in (output.shape[2:], output.shape[1:-1]))
     certain = output_channels(layer, output)
-    if certain == "first" and first:
-        return certain
+    if certain == "first":
+        looks = any(map(_looks_around, layer.modules()))
+        return certain if looks or _shaped_like(output.shape[2:], model, image) else None
     if certain == "last" and last >= _enough(model):
         return certain
     if first != last and max(first, last) == 2:
         return "first" if first > last else "last"
     likely = _made_of(layer, output) or _before(model, layer)
+    if likely == "first":
+        return likely if _shaped_like(output.shape[2:], model, image) else None
     return None if likely == "last" and last < _enough(model) else likely
+
+
+def beside_weights(output: Any) -> bool:
+    """Whether a tuple holds tokens `[N, T, C]` or a picture, and else attention weights or None.
+
+    By their shape alone weights `[N, heads, T, T]` could be masks of the image: cut in patches of
+    16, one of 256 x 256 has 256 tokens. So their rows must also add up to one.
+    """
+    if type(output) is not tuple or not output or not isinstance(output[0], Tensor):
+        return False
+    main, rest = output[0], [one for one in output[1:] if one is not None]
+    if not main.is_floating_point() or main.ndim not in (3, 4) or not rest:
+        return False
+    places = main.shape[1] if main.ndim == 3 else math.prod(main.shape[2:])
+    return all(_weights(one, len(main), places) for one in rest)
+
+
+def _weights(one: Any, images: int, places: int) -> bool:
+    if not isinstance(one, Tensor) or not one.is_floating_point() or one.ndim != 4 or one.is_meta:
+        return False
+    if (len(one), *one.shape[2:]) != (images, places, places):
+        return False
+    sums = exact(one.detach()).sum(-1)
+    return bool((one >= 0).all()) and bool(((sums - 1).abs() <= _ROUNDING).all())
 
 
 def _enough(model: nn.Module) -> int:
     """How well a picture must fit: windows fit badly too, so more than a norm must speak for it."""
-    return 1 if _strides_differ(model) else 2
+    return 1 if strides_differ(model) else 2
 
 
-def _strides_differ(model: nn.Module) -> bool:
-    """Whether some convolution has another stride down than across."""
-    convolutions = (m for m in model.modules() if isinstance(m, nn.modules.conv._ConvNd))
-    return any(len(set(one.stride[-2:])) > 1 for one in convolutions)
+def _shaped_like(picture: Sequence[int], model: nn.Module, image: Tensor) -> bool:
+    """Whether the picture has a shape that this network may give this image."""
+    return in_proportion(picture, image.shape[2:]) or not treats_axes_alike(model, image)
 
 
 def picture_fit(picture: Sequence[int], image: Tensor) -> int:
@@ -70,11 +107,7 @@ def picture_fit(picture: Sequence[int], image: Tensor) -> int:
     size = image.shape[2:]
     if any(not 0 < cells <= full for cells, full in zip(picture, size, strict=True)):
         return 0
-    plane = list(zip(picture, size, strict=True))[-2:]
-    # A stride r gives between full/r - 1 and full/r + 1 cells on every axis.
-    low = max(full / (cells + 1) for cells, full in plane)
-    high = min(full / max(cells - 1, 0.5) for cells, full in plane)
-    return 2 if low <= high else 1
+    return 2 if one_stride(picture, size) else 1
 
 
 def output_channels(layer: nn.Module, output: Tensor) -> Channels | None:
@@ -91,6 +124,13 @@ def output_channels(layer: nn.Module, output: Tensor) -> Channels | None:
 def _by_width(widths: set[int], output: Tensor) -> bool:
     """Whether linear layers of these widths made the last axis; along a signal they mix time."""
     return output.ndim > 3 and output.shape[-1] in widths and output.shape[1] not in widths
+
+
+def _looks_around(module: nn.Module) -> bool:
+    """Whether the module computes on neighbours, so that its last axes must be places."""
+    if isinstance(module, nn.modules.conv._ConvNd):
+        return max(module.kernel_size) > 1
+    return isinstance(module, _POOLING)
 
 
 def elementwise(layer: nn.Module) -> bool:

@@ -21,8 +21,8 @@ from camkit_core.tree import tensors
 _ANY = """
 add add_ sub sub_ rsub neg neg_ sum mean cumsum cat stack
 view _unsafe_view _reshape_alias reshape alias expand permute transpose t movedim narrow slice
-select squeeze unsqueeze split split_with_sizes unbind unfold diagonal as_strided clone contiguous
-copy_ _to_copy lift_fresh roll flip repeat
+select squeeze unsqueeze split split_with_sizes unbind unfold diagonal as_strided as_strided_ clone
+contiguous copy_ _to_copy lift_fresh roll flip repeat
 constant_pad_nd reflection_pad1d reflection_pad2d replication_pad2d
 avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d _adaptive_avg_pool2d _adaptive_avg_pool3d
 mkldnn_adaptive_avg_pool2d
@@ -45,6 +45,8 @@ FIRST = frozenset(_FIRST.split())
 NEUTRAL = frozenset(_NEUTRAL.split())
 """Read only the shape."""
 
+_NORMS = ("native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm")
+"""Affine with recorded statistics: the sixth operand says whether it trains."""
 _READS = (Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.data.__get__)  # type: ignore[attr-defined]
 
 
@@ -115,7 +117,7 @@ class Affine(TorchDispatchMode):
             return sum(self.depends(one) for one in args[1:3]) <= 1
         if name == "where":
             return len(args) == 3 and not self.depends(args[0])
-        if name == "native_batch_norm":
+        if name in _NORMS:
             return len(operands) == 1 and operands[0] is args[0] and args[5] is False
         return False
 

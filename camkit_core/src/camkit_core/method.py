@@ -29,6 +29,8 @@ class MethodModel(BaseModel):
     """A method whose options are its fields: validated, hashable, serialisable.
 
     A subclass sets the class variables, adds fields with descriptions, and implements `__call__`.
+    `target_views` names what it asks of the bound target instead of its score: `similarity`, say,
+    a bound target that compares detections. It refuses other targets with a `CapabilityError`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -38,6 +40,7 @@ class MethodModel(BaseModel):
     claims: ClassVar[frozenset[Claim]] = frozenset({Claim.DETERMINISTIC})
     class_discriminative: ClassVar[bool] = True
     runs: ClassVar[str] = "1F + 1B"
+    target_views: ClassVar[tuple[str, ...]] = ()
     paper: ClassVar[Paper | None] = None
 
     @classmethod

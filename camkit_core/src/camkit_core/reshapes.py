@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from camkit_core.errors import LayoutError, OptionError
-from camkit_core.layouts import channels_axis, picture_fit
+from camkit_core.layouts import beside_weights, channels_axis, picture_fit
 from camkit_core.protocols import Reshape
 from camkit_core.tree import describe, floating, map_tensors
 
@@ -45,6 +45,21 @@ class ChannelsLast:
     def from_spatial(self, maps: Tensor, like: Any, /) -> Any:
         """Channels moved back to the last axis."""
         return _put(maps.movedim(1, -1), like)
+
+
+@dataclass(frozen=True)
+class FirstEntry:
+    """The first entry of a tuple, read by another reshape; what is behind it stays."""
+
+    reshape: Reshape
+
+    def to_spatial(self, output: Any, /) -> Tensor:
+        """The first entry's picture."""
+        return self.reshape.to_spatial(output[0])
+
+    def from_spatial(self, maps: Tensor, like: Any, /) -> Any:
+        """The maps in the first entry."""
+        return (self.reshape.from_spatial(maps, like[0]), *like[1:])
 
 
 @dataclass(frozen=True)
@@ -135,12 +150,16 @@ def find_reshape(
 ) -> Reshape:
     """The layout of a layer's output: a plugin's answer, else decided by shape and evidence.
 
+    Of a tuple of tokens, or a picture, and attention weights the weights are left alone.
+
     Raises:
         LayoutError: not a picture, or ambiguous; the message has the readings and how to say.
     """
     known = registry.reshape_for(model, name, layer, output, image)
     if known is not None:
         return known
+    if beside_weights(output):
+        return FirstEntry(find_reshape(registry, model, name, layer, output[0], image))
     tensor = only_tensor(output)
     if tensor.ndim and len(tensor) != len(image):
         raise LayoutError(_other_rows(name, tensor, image))

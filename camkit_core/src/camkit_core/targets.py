@@ -115,17 +115,31 @@ class CallableTarget:
         return self
 
     def __call__(self, output: Any, owner: Tensor, /) -> Tensor:
-        """Scores `[M]`, one call per row."""
-        values = [self._one(take_one(output, row, len(owner)), row) for row in range(len(owner))]
+        """Scores `[M]`, one call per row.
+
+        Raises:
+            TargetError: the function finds nothing where it looks, or returns no scalar tensor.
+        """
+        rows = range(len(owner))
+        values = [self._one(take_one(output, row, len(owner)), owner[row]) for row in rows]
         return torch.stack(values) if values else tensors(output)[0].new_zeros(0)
 
-    def _one(self, output: Any, row: int) -> Tensor:
-        value = self.function(output)
+    def _one(self, output: Any, image: Tensor) -> Tensor:
+        try:
+            value = self.function(output)
+        except (LookupError, AttributeError, TypeError) as error:
+            raise TargetError(
+                f"target function {self._name} does not fit the output of image {int(image)}, "
+                f"{describe(output)}: {type(error).__name__}: {' '.join(str(error).split())}; it "
+                "gets the output of one image, without the batch axis: correct the index, key or "
+                "attribute it reads"
+            ) from error
         if not isinstance(value, Tensor) or value.numel() != 1:
             what = describe(value) if isinstance(value, Tensor) else repr(value)
             raise TargetError(
-                f"target function {self._name} returned {what} for image {row}; it must return a "
-                "scalar tensor, computed from that image's output with differentiable operations"
+                f"target function {self._name} returned {what} for image {int(image)}; it must "
+                "return a scalar tensor, computed from that image's output with differentiable "
+                "operations"
             )
         return value.reshape(())
 

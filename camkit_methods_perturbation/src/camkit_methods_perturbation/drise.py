@@ -33,6 +33,7 @@ class DRISE(MethodModel):
         }
     )
     runs: ClassVar[str] = "1F + 5000 F"
+    target_views: ClassVar[tuple[str, ...]] = ("similarity",)
 
     masks: int = Field(5000, ge=1, description="number of random masks")
     grid: int = Field(16, ge=1, description="cells per side of a mask")

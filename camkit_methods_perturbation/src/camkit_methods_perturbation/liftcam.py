@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from camkit_core import CapabilityError, Capture, Claim, MethodModel, Need
@@ -11,12 +12,14 @@ from camkit_methods_perturbation.parts import positions, weighted_sum
 
 
 class LiftCAM(MethodModel):
-    """sum_k w_k A_k with w_k = sum_S of the DeepLIFT contribution of channel k, against zero.
+    """sum_k w_k A_k with w_k = sum_S M_k A_k, where M are DeepLIFT's multipliers against zero.
 
     Jung and Oh, Towards Better Explanations of Class Activation Mapping, ICCV 2021,
-    arXiv:2102.05228, eq. 8-10. Behind an affine score (average pooling and a linear layer, which
-    the paper studies) DeepLIFT's multipliers are the gradient: w_k = <G_k, A_k>, the exact Shapley
-    value.
+    arXiv:2102.05228, eq. 8-10; multipliers by the Rescale rule of Shrikumar et al., ICML 2017,
+    arXiv:1704.02685, section 3.5.2. The weights add up to y(A) - y(0). Behind pooling and a linear
+    layer, and wherever else the score is affine in A, M is the gradient and w_k the exact Shapley
+    value of the channel. Softmax, attention, layer norm, gates (squeeze and excitation) and choices
+    by value behind the layer have no such rule and are refused: take `channelshapley` there.
     """
 
     name: ClassVar[str] = "liftcam"
@@ -30,23 +33,23 @@ class LiftCAM(MethodModel):
             Claim.LINEAR_IN_TARGET,
         }
     )
-    runs: ClassVar[str] = "2F + 1B"
+    runs: ClassVar[str] = "1F + 2T + 1B"
 
     def __call__(self, capture: Capture, /) -> Tensor:
         """`[N, *S]`.
 
         Raises:
-            CapabilityError: the score is not affine in the layer's activations.
+            CapabilityError: something behind the layer has no rule; the message says what.
         """
         return weighted_sum(self.weights(capture), capture.activations)
 
     def weights(self, capture: Capture) -> Tensor:
         """Channel contributions `[N, K]`; they add up to y(A) - y(0)."""
-        gradient = capture.affine
-        if gradient is None:
+        A = capture.activations
+        try:
+            M = capture.multipliers(torch.zeros_like(A))
+        except CapabilityError as error:
             raise CapabilityError(
-                f"the score is not affine in layer {capture.layer!r}, so its DeepLIFT multipliers "
-                "are not the gradient; choose the layer before pooling and the linear head, or "
-                "channelshapley, which estimates the same values on any tail"
-            )
-        return (gradient * capture.activations).sum(positions(gradient))
+                f"{error}, or take channelshapley, which estimates the same values on any model"
+            ) from error
+        return (M * A).sum(positions(A))

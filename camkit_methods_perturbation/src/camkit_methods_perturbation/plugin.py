@@ -339,9 +339,9 @@ def _changed_activations() -> list[Entry]:
         _method(
             "liftcam",
             "LiftCAM",
-            "channels weighted by their DeepLIFT contribution to an affine score",
+            "channels weighted by their DeepLIFT contribution to the score",
             needs=_AT,
-            runs="2F + 1B",
+            runs="1F + 2T + 1B",
             paper=Paper(
                 title="Towards Better Explanations of Class Activation Mapping",
                 authors=("Jung, Hyungsik", "Oh, Youngrock"),

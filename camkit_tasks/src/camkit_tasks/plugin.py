@@ -140,7 +140,7 @@ def camkit_entries() -> list[Entry]:
             kind="reshape",
             name="windows",
             ref="camkit_tasks.reshapes.windows:Windows",
-            summary="[N x windows, positions, C]: inside the attention of Swin-type blocks",
+            summary="[N x windows, positions, C]: inside Swin-type blocks; patches of MobileViTv2",
         ),
         Entry(
             kind="reshape",

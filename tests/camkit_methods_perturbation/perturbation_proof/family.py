@@ -20,6 +20,7 @@ SPECS = {
     "ablationcam": "ablationcam",
     "reciprocam": "reciprocam",
     "vitreciprocam": "vitreciprocam",
+    "liftcam": "liftcam",
     "channelshapley": "channelshapley",
 }
 SUPERPIXELS = {
@@ -30,4 +31,3 @@ EVERYTHING = {**SPECS, **SUPERPIXELS}
 IN_INPUT_SPACE = ["rise", "occlusion", *SUPERPIXELS]
 
 EVERY = pytest.mark.parametrize("name", EVERYTHING)
-"""All but liftcam, which is defined on affine scores only and has tests of its own."""

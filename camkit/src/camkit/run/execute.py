@@ -16,6 +16,7 @@ from camkit.run.photos import Photo, Reader, batches, stacked
 from camkit.run.plan import Plan
 from camkit.run.predictions import predictions
 from camkit.run.progress import Meter
+from camkit.run.returned import returned
 from camkit.run.summary import Summary
 from camkit_core import (
     BudgetError,
@@ -157,9 +158,8 @@ class _Run:
     def _record(self, explained: _Explained) -> None:
         output = next(iter(explained.comparison.values())).output
         part = self.loaded.output if self.part is None else self.part
-        said = predictions(
-            select(output, part), self.loaded.class_names, multi_label=self.loaded.multi_label
-        )
+        explained_part, names = select(output, part), self.loaded.class_names
+        said = predictions(explained_part, names, multi_label=self.loaded.multi_label)
         for place, photo in enumerate(explained.photos):
             ones = {key: one[place] for key, one in explained.comparison.items()}
             files = self.artist.draw(photo, ones)
@@ -175,16 +175,18 @@ class _Run:
                 )
                 for key, one in ones.items()
             ]
-            self._keep(photo, rows)
+            # Whatever else the model returned is said to people only.
+            other = "" if said and said[place] else returned(explained_part, place, names)
+            self._keep(photo, rows, other)
         for (spec, _), one in explained.comparison.items():
             self.methods.setdefault(spec, records.method(spec, one))
 
-    def _keep(self, photo: Photo, rows: Sequence[Mapping[str, Any]]) -> None:
+    def _keep(self, photo: Photo, rows: Sequence[Mapping[str, Any]], other: str) -> None:
         for row in rows:
             self.folder.log(RESULTS, row)
             self.talk.emit(row)
         self.images.append(photo.describe())
-        self.summary.photo(photo.path, rows)
+        self.summary.photo(photo.path, rows, other)
         self.meter.advance()
 
     def _finish(self, started: str) -> None:

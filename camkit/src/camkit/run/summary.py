@@ -24,15 +24,15 @@ class Summary:
         self._warnings: dict[str, int] = {}
         self.photos, self.files, self.failures = 0, 0, 0
 
-    def photo(self, path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-        """A photo was explained."""
+    def photo(self, path: Path, rows: Sequence[Mapping[str, Any]], other: str = "") -> None:
+        """A photo was explained; `other` is what the model said of it, if not class scores."""
         self.photos += 1
         self.files += sum(len(row["files"]) for row in rows)
         for row in rows:
             for issue in row["issues"]:
                 self._warn(f"{path.name}: {row['method']} of {row['label']}: {issue['message']}")
         if self.photos <= SHOWN or self._talk.verbose:
-            self._lines += _describe(path, rows, self._out)
+            self._lines += _describe(path, rows, self._out, other)
 
     def failed(self, record: Mapping[str, Any]) -> None:
         """A photo could not be explained."""
@@ -64,11 +64,11 @@ class Summary:
         self._warnings[text] = self._warnings.get(text, 0) + 1
 
 
-def _describe(path: Path, rows: Sequence[Mapping[str, Any]], out: Path) -> list[str]:
+def _describe(path: Path, rows: Sequence[Mapping[str, Any]], out: Path, other: str) -> list[str]:
     said = " · ".join(
         f"{p['name']} {_percent(p['probability'])}" for p in rows[0]["predictions"][:3]
     )
-    lines = [str(path), f"  the model says   {said or 'nothing that reads as classes'}"]
+    lines = [str(path), f"  the model says   {said or other}"]
     shown: set[str] = set()
     for (label, word, where), same in _grouped(rows).items():
         asked = "" if word == label else f" ({word})"

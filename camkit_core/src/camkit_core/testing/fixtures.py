@@ -18,6 +18,7 @@ WORDS: dict[str, Need] = {
     "head": Need.HEAD,
     "tail": Need.TAIL,
     "affine": Need.TAIL,
+    "multipliers": Need.TAIL,
     "input_gradients": Need.INPUT_GRADIENTS,
     "scores": Need.SCORES,
     "at": Need.RECAPTURE,
@@ -85,6 +86,7 @@ class Watch:
 
     def __init__(self, method: Any) -> None:
         self.method, self.name, self.needs = method, method.name, method.needs
+        self.target_views = getattr(method, "target_views", ())
         self.used: set[Need] = set()
         self.given: dict[str, tuple[Tensor, int]] = {}
 

@@ -19,6 +19,7 @@ from camkit_core.registry import Registry, default_registry
 from camkit_core.testing.judge import live
 from camkit_core.testing.networks import LAYER, AttentionNet, DeepNet, GapNet, Net, images
 from camkit_core.testing.report import ConformanceError
+from camkit_core.testing.views import with_views
 
 NetT = TypeVar("NetT", bound=Net)
 
@@ -58,6 +59,11 @@ class Subject:
     def reads_score(self) -> bool:
         """Whether the target matters."""
         return bool(self.needs & READS_SCORE)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """What it asks of the bound target instead of its score."""
+        return tuple(getattr(self.method, "target_views", ()))
 
     @property
     def attends(self) -> bool:
@@ -149,7 +155,12 @@ class Subject:
     ) -> Explanation:
         """An explanation by camkit's engine."""
         assert self.method is not None, "the check should have asked for a camkit method"
-        return explain(net, x, self.method, target, layers, registry=bare_registry(), **words)
+        asked = self.asked(target)
+        return explain(net, x, self.method, asked, layers, registry=bare_registry(), **words)
+
+    def asked(self, target: Any) -> Any:
+        """A target of a check, with the views that the method asks for."""
+        return with_views(target, self.views)
 
 
 @cache

@@ -50,6 +50,11 @@ both ways: what is claimed must hold, and what is not claimed must visibly fail,
 claims can be trusted. Maps are compared in float64 relative to their largest value, and never if
 they are empty or constant. Functions with an engine of their own are checked as
 `check_method(explainer("name", function, claims=...))`, `function(model, images, target, layer)`.
+
+The networks are classifiers. A method that asks the target for something else than its score
+says so in `target_views` (D-RISE: `similarity`, which detection targets have), and gets targets
+whose score stands for each of these views. All but the value of the view is checked that way; the
+value is for a test of the method's equation. Plain classes it must refuse.
 """
 
 _MUTANTS = """## Who checks the checks

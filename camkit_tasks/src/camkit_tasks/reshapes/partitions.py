@@ -12,6 +12,9 @@ from camkit_core import ChannelsFirst, LayoutError, Reshape
 from camkit_tasks.reshapes.patches import Grid, pyramid
 from camkit_tasks.reshapes.windows import Windows
 
+_UNFOLDING = {"MobileVitV2Block": "norm", "MobileViTV2Layer": "layernorm"}
+"""Blocks of timm and transformers whose `transformer`, and norm, see patches `[N, C, P, K]`."""
+
 
 def find_windows(
     model: nn.Module, around: Sequence[nn.Module], layer: nn.Module, output: Tensor, image: Tensor
@@ -26,6 +29,8 @@ def find_windows(
     for block in around:
         if type(block).__name__ == "PartitionAttentionLayer":  # torchvision's MaxViT
             return _partition(block, layer, output)
+        if type(block).__name__ in _UNFOLDING:
+            return _unfolded(model, block, layer, output, image)
         if len(output) > len(image) and _cuts(block):
             return _cut(model, block, output, image)
     return None
@@ -130,6 +135,50 @@ def _partition(block: Any, layer: nn.Module, output: Tensor) -> Reshape | None:
     if output.ndim != 4 or output.shape[2] != side * side:
         return None
     return Windows(window=(side, side), grid=tuple(block.grid_size), spread=spread)
+
+
+# -- MobileViTv2: [N, C, positions of a patch, patches] ------------------------------------------
+
+
+def _unfolded(
+    model: nn.Module, block: Any, layer: nn.Module, output: Tensor, image: Tensor
+) -> Windows | None:
+    """K patches of P positions, if they are all of the picture.
+
+    timm resizes the picture to whole patches before; transformers leaves out what fills none.
+    """
+    norm = getattr(block, _UNFOLDING[type(block).__name__])
+    resized = getattr(block, "patch_size", None)
+    patch = tuple(resized or (block.patch_height, block.patch_width))
+    inside = layer is norm or any(layer is module for module in block.transformer.modules())
+    if not inside or output.ndim != 4 or output.shape[2] != math.prod(patch):
+        return None
+    known = pyramid(model, image)
+    pictures = {_whole(grid, patch) for grid in known} if resized else set(known)
+    grids = sorted(grid for grid in pictures if _patches(grid, patch) == output.shape[3])
+    if len(grids) != 1 or _whole(grids[0], patch) != grids[0]:
+        raise LayoutError(_no_picture(output.shape[3], patch, grids))
+    return Windows(window=patch, grid=grids[0], channels="first")
+
+
+def _no_picture(count: int, patch: Grid, grids: list[Grid]) -> str:
+    made = " or of ".join(map(_by, grids))
+    what = f"a picture of {made}, not all of which is in them" if grids else "no picture known here"
+    spec = f"windows:window={_by(patch)},grid=HxW,channels=first"
+    return (
+        f"{count} patches of {_by(patch)} per image make {what}; choose the block around the layer "
+        f"(see `camkit layers`), or say reshape={spec!r} if they are all of a picture of height H "
+        "and width W"
+    )
+
+
+def _whole(grid: Grid, patch: Grid) -> Grid:
+    return tuple(-(-length // side) * side for length, side in zip(grid, patch, strict=True))
+
+
+def _patches(grid: Grid, patch: Grid) -> int:
+    """Whole ones."""
+    return math.prod(length // side for length, side in zip(grid, patch, strict=True))
 
 
 def _by(sizes: Grid) -> str:

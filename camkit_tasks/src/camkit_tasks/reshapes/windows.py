@@ -1,4 +1,4 @@
-"""Windows `[N * windows, w * w, C]` as pictures: attention inside Swin-type and MaxViT blocks."""
+"""Windows as pictures: attention inside Swin-type and MaxViT blocks, patches of MobileViTv2."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ class Windows(BaseModel):
     """Windows put back in their places, shifted back, without padding, to `[N, C, *grid]`.
 
     Read are `[N * windows, positions, C]`, `[N * windows, *window, C]` and
-    `[N, windows, positions, C]`, windows and the positions in them in reading order. Without a
-    grid the picture is one window, and without a window this is a square.
+    `[N, windows, positions, C]`, windows and the positions in them in reading order; and
+    `[N, C, positions, windows]` if channels are first. Without a grid the picture is one window,
+    and without a window this is a square.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +43,9 @@ class Windows(BaseModel):
     padded: Literal["after", "before"] = Field(
         default="after", description="whether the picture was padded after or before the shift"
     )
+    channels: Literal["last", "first"] = Field(
+        default="last", description="first: [N, C, positions, windows], as unfolded patches are"
+    )
 
     @field_validator("window", "grid", "shift", mode="before")
     @classmethod
@@ -55,7 +59,7 @@ class Windows(BaseModel):
         Raises:
             LayoutError: no such windows; the message has the sums.
         """
-        tensor = _CONTAINER.to_spatial(output)
+        tensor = self._turned(_CONTAINER.to_spatial(output))
         cut = self._cut(tensor)
         canvas = cut.merged(tensor)
         if self.padded == "before":
@@ -68,7 +72,7 @@ class Windows(BaseModel):
         Raises:
             LayoutError: the maps do not fit the windows of `like`.
         """
-        tensor = _CONTAINER.to_spatial(like)
+        tensor = self._turned(_CONTAINER.to_spatial(like))
         cut = self._cut(tensor)
         canvas = cut.merged(tensor)
         expected = (len(canvas), canvas.shape[-1], *cut.grid)
@@ -82,7 +86,19 @@ class Windows(BaseModel):
             canvas = self._rolled(cut.filled(self._rolled(canvas, 1), picture), -1)
         else:
             canvas = cut.filled(canvas, self._rolled(picture, -1))
-        return _CONTAINER.from_spatial(cut.apart(canvas).reshape(tensor.shape), like)
+        parts = cut.apart(canvas).reshape(tensor.shape)
+        return _CONTAINER.from_spatial(self._turned(parts), like)
+
+    def _turned(self, tensor: Tensor) -> Tensor:
+        """Channels last, or back."""
+        if self.channels == "last":
+            return tensor
+        if tensor.ndim != 4:
+            raise LayoutError(
+                "windows with channels=first are [N, C, positions, windows], but the layer is "
+                f"{_of(tensor)}; leave channels out, or see `camkit layers`"
+            )
+        return tensor.transpose(1, 3)
 
     def _rolled(self, picture: Tensor, sign: int) -> Tensor:
         if not any(self.shift):

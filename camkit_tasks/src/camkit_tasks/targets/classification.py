@@ -38,7 +38,9 @@ def from_words(request: str, output: Any, context: TargetContext) -> Target | No
     words = take_apart(request)
     if words.name in _BUILDERS:
         return _BUILDERS[words.name](words, context)
-    if _VS.fullmatch(request) and ":" not in request:
+    if ":" in request:
+        return None
+    if "-vs-" in request:
         return _finer(named_words("finer", request, request), context)
     return None
 
@@ -65,9 +67,19 @@ def _of_question(kind: Callable[..., Target], words: Words, context: TargetConte
     return _of_class(kind, words, context, multi_label=multi_label)
 
 
+def _one_sided(words: Words) -> TargetError:
+    side = "behind" if words.text.endswith("-vs-") else "before"
+    return TargetError(
+        f"target={words.request!r}: -vs- compares a class with others, but none is {side} it; "
+        "say 281-vs-282, 281-vs-282,285, or finer:281 for the classes with the nearest scores"
+    )
+
+
 def _finer(words: Words, context: TargetContext) -> Target:
     options = words.read(variant=one_of("paper", "grad-cam"), strength=number, nearest=integer)
     split = _VS.fullmatch(words.text)
+    if split is None and "-vs-" in words.text:
+        raise _one_sided(words)
     if split is None:
         return Finer(class_given(words.text, words.request, context), **options)
     return Finer(

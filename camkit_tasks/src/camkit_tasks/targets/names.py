@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from camkit_core import TargetContext, TargetError, near
 
 _WORDNET = re.compile(r"n\d{8}")
+_NUMBER = re.compile(r"[+-]?\d*\.?\d+")
 _Words = tuple[str, ...]
 _Fits = Callable[[_Words, str], int]
 """How well a name (second) fits the words that were written (first); 0 if it does not."""
@@ -21,13 +22,16 @@ def class_index(written: str, context: TargetContext) -> int | None:
     names that begin or end the words ("tabby" in "tabby cat").
 
     Raises:
-        TargetError: several classes fit equally well, or a WordNet id is not known.
+        TargetError: several classes fit equally well, a WordNet id is not known, or it is a number
+            that counts nothing.
     """
     written = written.strip()
     if re.fullmatch(r"[0-9]+", written):
         return int(written)
     if _WORDNET.fullmatch(written):
         return _by_id(written, _ids(context))
+    if _NUMBER.fullmatch(written):
+        return _by_digits(written, context.class_names)
     wanted = _words(written)
     for fits in (_whole, _synonym, _inside, _around):
         found = _best(wanted, context.class_names, fits) if wanted else []
@@ -67,6 +71,17 @@ def _by_id(written: str, ids: Sequence[str]) -> int:
         return ids.index(written)
     why = "has no class of that id" if ids else "does not come with WordNet ids"
     raise TargetError(f"target={written!r} is a WordNet id, but the model {why}; pass an index")
+
+
+def _by_digits(written: str, names: Sequence[str]) -> int:
+    """A class that is called by that very number; by its words, -1 would be the class 1."""
+    if written in names:
+        return list(names).index(written)
+    last = f"..{len(names) - 1}" if names else ", 1, 2, ..."
+    raise TargetError(
+        f"target={written!r}: no class is called {written!r}, and classes are counted from the "
+        f"first, 0{last}, not from the last or by fractions; give such an index, or a name"
+    )
 
 
 def _best(wanted: _Words, names: Sequence[str], fits: _Fits) -> list[int]:

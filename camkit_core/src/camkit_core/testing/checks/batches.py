@@ -164,7 +164,8 @@ def shared_call(subject: Subject) -> None:
     net, x, method, witness = subject.net(), images(2), subject.method, Witness()
     alone = {target: subject.raw(net, x, target) for target in (1, 2)}
     for methods in ([method, witness], [witness, method]):
-        found = compare(net, x, methods, [1, 2], LAYER, registry=bare_registry())
+        targets = [subject.asked(target) for target in (1, 2)]
+        found = compare(net, x, methods, targets, LAYER, registry=bare_registry())
         for position, target in enumerate((1, 2)):
             (ours,) = found[method, position].raw.values()
             equal(ours, alone[target], f"class {target} in a comparison and alone", EXACT)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import torch
 
+from camkit_core.api import explain
 from camkit_core.errors import CapabilityError
 from camkit_core.need import Need
 from camkit_core.testing.fixtures import Watch
-from camkit_core.testing.judge import ensure, fail, live
+from camkit_core.testing.judge import ensure, fail, live, refused
 from camkit_core.testing.networks import LAYER, images
-from camkit_core.testing.subject import Subject, in_input_space, own_engine
+from camkit_core.testing.subject import Subject, bare_registry, both, in_input_space, own_engine
 from camkit_core.testing.suite import Suite
 
 SUITE: Suite[Subject] = Suite("method")
@@ -60,6 +61,21 @@ def declared_needs(subject: Subject) -> None:
         f"needs declares {', '.join(vain.words())}, which the method never read: the engine pays "
         "for it in vain; drop it from needs",
     )
+
+
+def _scores_only(subject: Subject) -> str:
+    return "" if subject.views else "it asks nothing of a target but its score"
+
+
+@SUITE.check(
+    "a target without the views that `target_views` declares is refused with CapabilityError",
+    unless=both(own_engine, _scores_only),
+)
+def missing_view(subject: Subject) -> None:
+    """A class has a score, and no more."""
+    views = " and ".join(subject.views)
+    with refused(CapabilityError, (), f"target_views declares {views}, and the target has none"):
+        explain(subject.net(), images(2), subject.method, 1, LAYER, registry=bare_registry())
 
 
 @SUITE.check("the method does not write to the tensors of its capture", unless=own_engine)

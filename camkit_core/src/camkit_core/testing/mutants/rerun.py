@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from camkit_core.capture import Capture
+from camkit_core.errors import CapabilityError
 from camkit_core.method import MethodModel
 from camkit_core.need import Claim, Need
 from camkit_core.rows import TensorRows
@@ -120,14 +121,17 @@ class Masks(MethodModel):
         drawn = torch.rand(shape, generator=capture.generator, dtype=torch.float32)
         return (drawn < 0.5).to(capture.inputs)
 
+    def scores(self, capture: Capture, rows: Any) -> Tensor:
+        """`[N * samples]`."""
+        return capture.scores(rows)
+
     def __call__(self, capture: Capture, /) -> Tensor:
         """`[N, *S]`."""
         x, masks = capture.inputs, self.masks(capture)
         n, m = len(x), len(masks)
         masked = (x[:, None] * masks[None, :, None]).flatten(0, 1)
         rows: Any = TensorRows(masked, torch.arange(n).repeat_interleave(m))
-        scores = capture.scores(rows)
-        scores = scores.reshape(n, m)
+        scores = self.scores(capture, rows).reshape(n, m)
         centered = scores - scores.mean(1, keepdim=True)
         return torch.einsum("nm,m...->n...", centered, masks) / (m - 1)
 
@@ -141,13 +145,42 @@ class ReusedMasks(Masks):
         return drawn[torch.arange(len(drawn)) % 8]
 
 
+class Likeness(Masks):
+    """Masks weighted by a view of the target: right."""
+
+    target_views: ClassVar[tuple[str, ...]] = ("similarity",)
+
+    def view(self, capture: Capture) -> Any:
+        """The view.
+
+        Raises:
+            CapabilityError: the target has none.
+        """
+        found = getattr(capture.target, "similarity", None)
+        if found is None:
+            raise CapabilityError(f"{capture.target.describe().label!r} has no similarity")
+        return found
+
+    def scores(self, capture: Capture, rows: Any) -> Tensor:
+        """By the view."""
+        return capture.scores(rows, target=self.view(capture))
+
+
+class ScoreForView(Likeness):
+    """Takes the score where the target lacks the view it asks for."""
+
+    def view(self, capture: Capture) -> Any:
+        """Explains something else, without a word."""
+        return getattr(capture.target, "similarity", capture.target)
+
+
 def _mutant(kind: type[MethodModel], killer: str, tier: str = "fast") -> Mutant:
     fault = (kind.__doc__ or "").strip().partition("\n")[0].rstrip(".")
     steady = kind is not RowsByChunk
     return Mutant(kind.__name__, fault, killer, kind, tier, steady)  # type: ignore[arg-type]
 
 
-RIGHT = (_mutant(Ablation, ""), _mutant(Masks, "", "full"))
+RIGHT = (_mutant(Ablation, ""), _mutant(Masks, "", "full"), _mutant(Likeness, ""))
 
 MUTANTS = (
     _mutant(MissingBaseline, "score_shift"),
@@ -155,4 +188,5 @@ MUTANTS = (
     _mutant(OwnersMixed, "batch_independence"),
     _mutant(Understated, "declared_runs"),
     _mutant(ReusedMasks, "monte_carlo", "full"),
+    _mutant(ScoreForView, "missing_view"),
 )
