@@ -164,11 +164,17 @@ def ours(row: Row, net: nn.Module, image: Tensor) -> Any:
 def theirs(row: Row, net: nn.Module, image: Tensor) -> Any:
     """One call of grad-cam."""
     library = importlib.import_module("pytorch_grad_cam")
-    tokens = _grid if row.reshape else None
-    with getattr(library, row.peer)(
-        model=net, target_layers=[net.get_submodule(row.layer)], reshape_transform=tokens
-    ) as cam:
+    words: dict[str, Any] = {}
+    if row.reshape:
+        tokens = importlib.import_module("pytorch_grad_cam.ablation_layer").AblationLayerVit
+        words = {"reshape_transform": _grid, "ablation_layer": tokens()}
+    layers = [net.get_submodule(row.layer)]
+    # Not `with`: leaving its block swallows errors.
+    cam = getattr(library, row.peer)(model=net, target_layers=layers, **words)
+    try:
         return cam(input_tensor=image, targets=None)
+    finally:
+        cam.activations_and_grads.release()
 
 
 def _grid(tokens: Tensor) -> Tensor:

@@ -255,7 +255,7 @@ def test_it_is_found_out_once_per_call():
 
     found = explain(net, images(2), spy(look, NEEDS), 1, "layer", registry=registry())
     count.append((found.provenance.tails, found.provenance.backwards))
-    assert count == [(4, 1)]  # three trials of the tail, the watched run of changed rows
+    assert count == [(5, 1)]  # four trials of the tail, the watched run of changed rows
 
 
 def test_the_switch_for_measurements():

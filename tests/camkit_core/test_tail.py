@@ -70,9 +70,9 @@ def test_only_what_comes_after_the_layer_runs():
     for name in ("stem", "side", "head"):
         getattr(net, name).register_forward_hook(lambda m, a, o, name=name: ran.update([name]))
     _, _, first = asked(net, x, "block", batch_size=1)
-    # Once for the call, once for the trial by the whole model; three tails of the trial, and five.
-    assert ran == {"stem": 2, "side": 2 + 3 + 5, "head": 2 + 3 + 5}
-    assert (first.provenance.forwards, first.provenance.tails) == (2, 8)
+    # Once for the call, once for the trial by the whole model; four tails of the trial, and five.
+    assert ran == {"stem": 2, "side": 2 + 4 + 5, "head": 2 + 4 + 5}
+    assert (first.provenance.forwards, first.provenance.tails) == (2, 9)
 
 
 def test_the_trial_is_made_once_per_model_layer_and_shape():

@@ -9,10 +9,11 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
+from camkit_core.errors import BudgetError
 from camkit_core.layers import Layer
 from camkit_core.linear import Affine, NoReading, RefusedError
 from camkit_core.owners import Owners
-from camkit_core.rerun import Way, rounding, run_again
+from camkit_core.rerun import Way, rounding, run_again, undisturbed
 from camkit_core.session import Session
 from camkit_core.tail import Whole, out_of_memory
 from camkit_core.tree import exact
@@ -50,7 +51,7 @@ def _certify(session: Session, target: int, layer: Layer) -> Tensor | None:
     clean = session.activations(layer.name)
     index = torch.arange(max(len(clean), _SPOTS), device=clean.device) % len(clean)
     rows = _changed(clean.index_select(0, index))
-    run = _watched(session, target, way, rows, index)
+    run = undisturbed(way, lambda: _watched(session, target, way, rows, index))
     if isinstance(run, str):
         session.note(f"{layer.name}: the score is not known to be affine in it: {run}")
         return None
@@ -91,7 +92,7 @@ def _watched(
         return str(error)
     # Where it is watched, somebody's code may take another way, and fail in any manner.
     except Exception as error:
-        if out_of_memory(error):
+        if out_of_memory(error) or isinstance(error, BudgetError):
             raise
         return f"it could not be watched ({type(error).__name__}: {error})"
     if affine.reason:
@@ -129,6 +130,7 @@ def _changed(rows: Tensor) -> Tensor:
     channels, *size = rows.shape[1:]
     ones = [1] * len(size)
     largest = rows[0].abs().amax()
+    largest = torch.where(largest > 0, largest, 1)
     rows[0] += (2 * draw(channels, *ones) - 1) * (2 * draw(1, *size) - 1) * largest
     rows[1] *= draw(channels, *ones) >= 0.5
     rows[2] *= 1 + (draw(1, *size) < 0.5)

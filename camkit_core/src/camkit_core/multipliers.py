@@ -9,11 +9,11 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from camkit_core.errors import CapabilityError, InputError
+from camkit_core.errors import BudgetError, CapabilityError, InputError
 from camkit_core.layers import Layer
 from camkit_core.linear import NoReading, RefusedError
 from camkit_core.owners import Owners
-from camkit_core.rerun import afford_rows, rounding, run_again
+from camkit_core.rerun import afford_rows, rounding, run_again, undisturbed
 from camkit_core.secants import Reference, Rules, Secants, Step
 from camkit_core.session import Session
 from camkit_core.tail import Whole, out_of_memory
@@ -54,6 +54,9 @@ class _Runs:
 
     def compared(self, clean: Tensor, baseline: Tensor) -> Tensor:
         """Multipliers between two runs, which were found to explain the score's change."""
+        return undisturbed(self._way, lambda: self._compared(clean, baseline))
+
+    def _compared(self, clean: Tensor, baseline: Tensor) -> Tensor:
         leaf = _leaf(baseline)
         reference = Reference(leaf)
         low = self._score(leaf, reference).detach()
@@ -90,7 +93,7 @@ class _Runs:
             return run_again(self._session, self._way, leaf, self._owners, grad=True)
         # Where it is watched, somebody's model may take another way, and fail in any manner.
         except Exception as error:
-            if out_of_memory(error) or isinstance(error, RefusedError):
+            if out_of_memory(error) or isinstance(error, RefusedError | BudgetError):
                 raise
             said = f"{type(error).__name__}: {_first_line(error)}"
             return rules.refuse(f"code that fails where it is watched, with gradients ({said})")

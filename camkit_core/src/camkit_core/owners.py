@@ -44,13 +44,15 @@ class Owners:
         """The owners' values, one for each row; without memory of their own where possible."""
         if self.clean and not copy:
             return tree
+        if copy:  # what belongs to no image gets memory of its own, too
+            tree = map_tensors(lambda t: t if self._rows(t) else t.clone(), tree)
         if self.alone is None:
             return take(tree, self.index, self.images)
         if isinstance(tree, list) and len(tree) == self.images and self.images > 1:
             return take(tree, self.index, self.images)
 
         def widen(tensor: Tensor) -> Tensor:
-            if not tensor.ndim or len(tensor) != self.images:
+            if not self._rows(tensor):
                 return tensor
             assert self.alone is not None
             one = tensor[self.alone : self.alone + 1]
@@ -58,6 +60,9 @@ class Owners:
             return rows.clone(memory_format=torch.contiguous_format) if copy else rows
 
         return map_tensors(widen, tree)
+
+    def _rows(self, tensor: Tensor) -> bool:
+        return tensor.ndim > 0 and len(tensor) == self.images
 
     def inputs(
         self, inputs: ModelInputs, common: Collection[int | str] = (), *, copy: bool = False

@@ -16,7 +16,7 @@ from camkit_core.remember import recall
 from camkit_core.rerun import Way, afford, afford_rows, key, run_again
 from camkit_core.session import Session
 from camkit_core.shadow import Shadow
-from camkit_core.swift import WORTH_IT, swifter
+from camkit_core.swift import WORTH_IT, Unless, swifter
 from camkit_core.tail import Replay, Whole
 from camkit_core.verdict import tail_of
 
@@ -94,7 +94,7 @@ def _laid(session: Session, layer: str, rows: Rows, way: Way, share: float) -> W
         won = recall(session.model, known)  # tried once, as the tail itself
         if won is None:
             won = swifter(session, known, rows, way, other, count)
-        session.memo[place] = other if won else way
+        session.memo[place] = Unless(session.weak, known, other, way) if won else way
     found: Way = session.memo[place]
     return found
 

@@ -36,6 +36,7 @@ class Pass:
     notes: list[str] = field(default_factory=list)
     forwards: int = 1
     stored: bool = False  # a captured output is held by something else and may be used again
+    wrote: bool = False  # the model writes to what it is called with
     traces: dict[str, Trace] = field(default_factory=dict)  # layer name -> what came before it
     blocks: tuple[Block, ...] = ()  # attention in order of execution, attached to the graph
     unopened: tuple[str, ...] = ()  # what looks like attention, but was not opened
@@ -78,6 +79,7 @@ def run(model: nn.Module, inputs: ModelInputs, plan: Plan, *, keep_grad: bool = 
         notes,
         done,
         recorder.stored,
+        recorder.wrote,
         {trace.layer.name: trace for trace in recorder.traces},
         recorder.watch.blocks(model) if recorder.watch else (),
         tuple(dict.fromkeys(recorder.watch.mode.unopened)) if recorder.watch else (),
@@ -172,12 +174,14 @@ def _call(root: nn.Module, inputs: ModelInputs, recorder: Recorder) -> tuple[Any
         if plan.input_gradients:
             image = image.clone().requires_grad_()
             fresh = fresh.with_image(image.clone())
+        before = [(tensor, tensor._version) for tensor in tensors((fresh.args, fresh.kwargs))]
         stack.enter_context(active(recorder))
         if recorder.watch:
             stack.enter_context(eager())
             stack.enter_context(recorder.watch.mode)
         output = answer(root, fresh, how)
         recorder.look_back()
+        recorder.wrote = any(tensor._version != version for tensor, version in before)
     check_batch(root, inputs, output)
     return output, image
 

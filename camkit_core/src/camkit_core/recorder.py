@@ -92,6 +92,7 @@ class Recorder:
         self.traces: list[Trace] = []
         self.interrupted = False
         self.stored = False
+        self.wrote = False
         self._calls: Counter[str] = Counter()
         self._versions: list[tuple[Tensor, int]] = []
         self._returned: list[tuple[str, Tensor, int]] = []

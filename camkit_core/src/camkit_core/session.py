@@ -25,6 +25,7 @@ from camkit_core.remember import recall
 from camkit_core.reshapes import find_reshape
 from camkit_core.trace import Place
 from camkit_core.tree import exact, floating, map_tensors
+from camkit_core.unread import place_of
 
 _DERIVATIVES = Need.GRADIENTS | Need.SECOND_ORDER
 
@@ -93,7 +94,7 @@ class Session:
             attention_gradients=self.attended,
             tail=Need.TAIL in needs,
             copied=frozenset[Place]().union(*_known(model, "copied", layers).values()),
-            unread=_known(model, "unread", layers),
+            unread=_unread(model, layers, inputs),
         )
         # Row i of the clean output belongs to image i.
         self.owner = torch.arange(len(inputs.image), device=inputs.image.device)
@@ -394,8 +395,17 @@ def _current_autocast(device: str) -> Callable[[], torch.autocast]:
 
 
 def _known(model: nn.Module, what: str, layers: Sequence[Layer]) -> dict[str, frozenset[Place]]:
-    """Calls before each layer whose output is known to be written to, or not read, behind it."""
+    """Calls before each layer whose output is known to be written to behind it."""
     return {layer.name: recall(model, (what, layer.name)) or frozenset() for layer in layers}
+
+
+def _unread(
+    model: nn.Module, layers: Sequence[Layer], inputs: ModelInputs
+) -> dict[str, frozenset[Place]]:
+    """Calls before each layer whose output is known not to be read behind it."""
+    tree = inputs.args, inputs.kwargs
+    known = {layer.name: recall(model, place_of(layer.name, tree)) for layer in layers}
+    return {name: places for name, places in known.items() if places}
 
 
 def _refill(like: Any, values: Sequence[Tensor | None]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,6 +48,25 @@ def swifter(
         won = _faster(session, other, usual, part, owners, count)
     remember(session.model, place, won)
     return won
+
+
+class Unless:
+    """A faster way, unless it fails: then the usual one from there on, and the next time."""
+
+    def __init__(self, session: Session, place: Hashable, faster: Way, usual: Way) -> None:
+        """`place` is where it is remembered that `faster` was found to be so."""
+        self._session, self._place, self._way, self._usual = session, place, faster, usual
+
+    def __call__(self, part: Tensor, owners: Owners) -> Any:
+        """Outputs for rows."""
+        try:
+            return self._way(part, owners)
+        except Exception as error:
+            if out_of_memory(error) or self._way is self._usual:
+                raise
+        remember(self._session.model, self._place, False)
+        self._way = self._usual
+        return self._way(part, owners)
 
 
 def _few(session: Session) -> int:

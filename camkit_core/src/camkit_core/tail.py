@@ -18,9 +18,9 @@ from camkit_core.layers import Layer
 from camkit_core.owners import Owners
 from camkit_core.session import Session
 from camkit_core.shadow import Shadow
-from camkit_core.trace import Place, Trace
+from camkit_core.trace import Place, Trace, understood
 from camkit_core.tree import map_tensors, tensors
-from camkit_core.unread import Reads, UnreadError
+from camkit_core.unread import Placeholder, Reads, UnreadError
 
 _OWN = "_camkit_replay"
 
@@ -66,9 +66,11 @@ class Replay:
 
     Attributes:
         wrote: whether the last run wrote into the rows.
+        completed: how often everything was recorded, because what was not kept was needed.
     """
 
     wrote = False
+    completed = 0
 
     def __init__(
         self,
@@ -108,7 +110,7 @@ class Replay:
             # Whatever the model made of it: it met something that was not kept.
             if not self._trace.incomplete or (trace := self._again()) is None:
                 raise
-        self._trace = trace
+        self._trace, self.completed = trace, self.completed + 1
         return self._run(part, owners)
 
     def _run(self, part: Tensor, owners: Owners) -> Any:
@@ -120,13 +122,15 @@ class Replay:
         self._owners, self._done, self._depth = owners, False, 0
         self._counts: Counter[str] = Counter()
         common = common_arguments(self._session)
-        inputs = owners.inputs(self._session.inputs.usable(), common, copy=self._copy)
+        copy = self._copy or self._session.done.wrote
+        inputs = owners.inputs(self._session.inputs.usable(), common, copy=copy)
         with self._reads or nullcontext():
             output = inputs.call(self._shadow.root)
         if self._reads:
             self._reads.read(output)
-        if self._trace.incomplete:
-            raise UnreadError
+        if self._trace.incomplete or (self._trace.unread and not _free(output)):
+            self._trace.flag.raised = True
+            raise UnreadError("the output has something in it that was not kept")
         if not self._done:
             raise CaptureError(f"layer {layer.name!r} did not run when its part was run alone")
         self.wrote = any(tensor._version != version for tensor, version in before)
@@ -164,12 +168,17 @@ class Replay:
             self._depth -= 1
 
     def _known(self, output: Any, place: Place) -> Any:
-        if output is self._trace.placeholder:
+        if isinstance(output, Placeholder):
             return output
         found = self._owners.spread(output, copy=self._copy or place in self._trace.copied)
         if self._reads and isinstance(found, Tensor):
             self._reads.hand(place, found)
         return found
+
+
+def _free(output: Any) -> bool:
+    """Whether nothing in it can be a placeholder."""
+    return understood(output) and not any(isinstance(t, Placeholder) for t in tensors(output))
 
 
 @cache

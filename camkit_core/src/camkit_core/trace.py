@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch.utils.hooks import RemovableHandle
 from camkit_core.layers import Layer
 from camkit_core.shadow import unwrap
 from camkit_core.tree import children, map_tensors, tensors
-from camkit_core.unread import Placeholder
+from camkit_core.unread import Flag, Placeholder
 
 Place = tuple[str, int]
 """Name of a family member and number of its call."""
@@ -54,7 +54,7 @@ class Trace:
         chains: member of a plain sequence -> the member before it, whose output only it reads if
             the sequence is called, and the sequence.
         unread: calls whose output is not kept, because nothing is known to read it again.
-        placeholder: what stands in its place.
+        flag: raised if it is read after all.
     """
 
     layer: Layer
@@ -65,7 +65,7 @@ class Trace:
     problem: str = ""
     chains: dict[str, tuple[str, nn.Module]] = field(default_factory=dict)
     unread: frozenset[Place] = frozenset()
-    placeholder: Placeholder = field(default_factory=Placeholder)
+    flag: Flag = field(default_factory=Flag)
     _called: set[int] = field(default_factory=set)
     _depth: int = 0
     _seen: int = 0
@@ -102,7 +102,22 @@ class Trace:
     @property
     def incomplete(self) -> bool:
         """An output that was not kept turned out to be needed."""
-        return self.placeholder.touched
+        return self.flag.raised
+
+    def without(self, places: frozenset[Place]) -> Trace:
+        """The same with placeholders for what these calls returned."""
+        flag = Flag()
+
+        def changed(place: Place, call: Returned | None) -> Returned | None:
+            if place not in places or call is None or not isinstance(call.output, Tensor):
+                return call
+            return Returned(Placeholder(call.output, flag), [])
+
+        calls = {
+            name: [changed((name, number), call) for number, call in enumerate(returned)]
+            for name, returned in self.calls.items()
+        }
+        return replace(self, calls=calls, unread=places, flag=flag)
 
     def attach(
         self, find: Callable[[nn.Module], nn.Module], active: Callable[[], bool]
@@ -188,7 +203,7 @@ class Trace:
             return None
         place = (name, len(self.calls.get(name, ())))
         if place in self.unread and isinstance(output, Tensor):
-            return Returned(self.placeholder, [])
+            return Returned(Placeholder(output, self.flag), [])
         copied = place in self.copied
         kept = map_tensors(lambda t: t.detach().clone() if copied else t.detach(), output)
         found = [] if copied else [t for t in tensors(kept) if not t.is_inference()]

@@ -1,12 +1,13 @@
 """Outputs before a layer that nothing behind it reads: they need not be kept.
 
 In `x = self.stem(x); x = self.layer(x)` a tail passes on what `stem` returned, but never looks at
-it. A trial finds out which outputs are only passed on; later passes leave a placeholder in their
-place, which says so if it is read after all.
+it. A trial finds out which outputs are only passed on, and that it makes no difference if they are
+not there; later passes leave a placeholder in their place, which says so if it is read after all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import torch
@@ -20,21 +21,34 @@ class UnreadError(Exception):
     """An output that was not kept is needed."""
 
 
-class Placeholder(Tensor):
-    """Stands for an output that was not kept.
+class Flag:
+    """Whether any of the placeholders of a pass was read."""
 
-    Attributes:
-        touched: something read it.
+    raised = False
+
+
+class Placeholder(Tensor):
+    """Stands for an output that was not kept; whatever is asked of it raises the flag.
+
+    It has the shape, type and device of the output, which scripted code may see past Python.
     """
 
-    touched: bool
+    flag: Flag
 
     @staticmethod
-    def __new__(cls) -> Placeholder:
+    def __new__(cls, like: Tensor, flag: Flag) -> Placeholder:
         """Without memory."""
-        made = torch.Tensor._make_wrapper_subclass(cls, (0,))
+        made = torch.Tensor._make_wrapper_subclass(
+            cls,
+            like.shape,
+            dtype=like.dtype,
+            device=like.device,
+            dispatch_sizes_strides_policy="sizes",
+            dispatch_device=True,
+            dispatch_layout=True,
+        )
         assert isinstance(made, Placeholder)
-        made.__dict__["touched"] = False
+        made.__dict__["flag"] = flag
         return made
 
     @classmethod
@@ -55,8 +69,17 @@ class Placeholder(Tensor):
 def _refuse(args: tuple[Any, ...], kwargs: Any) -> Any:
     for tensor in tensors((args, kwargs or {})):
         if isinstance(tensor, Placeholder):
-            tensor.__dict__["touched"] = True
-    raise UnreadError("a module's output is read that was not kept")
+            tensor.__dict__["flag"].raised = True
+    raise UnreadError(
+        "this stands for the output of a module before the layer that camkit explained, which was "
+        "not kept because nothing behind the layer was seen to read it; run the model by itself to "
+        "have it"
+    )
+
+
+def place_of(layer: str, inputs: Any) -> Hashable:
+    """What it is remembered under: other shapes may take other ways through the model."""
+    return "unread", layer, tuple(tensor.shape for tensor in tensors(inputs))
 
 
 class Reads(TorchFunctionMode):

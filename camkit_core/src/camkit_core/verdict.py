@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from camkit_core.session import Session
 from camkit_core.tail import Replay, Whole, out_of_memory
 from camkit_core.trace import Place, Trace
 from camkit_core.tree import map_tensors, take, tensors
-from camkit_core.unread import Reads
+from camkit_core.unread import Reads, place_of
 
 _SMALL = 100
 """Differences up to so many times the allowed ones may be amplified rounding."""
@@ -62,10 +62,16 @@ def trace_of(session: Session, layer: Layer) -> Trace | None:
     found = session.memo.get(("trace", layer.name)) or session.done.traces.get(layer.name)
     if found is None or not (found.rewritten or found.incomplete):
         return found
+    return _recorded(session, layer, found)
+
+
+def _recorded(session: Session, layer: Layer, found: Trace) -> Trace | None:
+    """Everything once more, with copies of what is written to, or may be: it was not watched."""
     copied = found.copied | found.rewritten
     remember(session.model, ("copied", layer.name), copied)
-    if found.incomplete:
-        remember(session.model, ("unread", layer.name), frozenset())
+    if found.unread:
+        remember(session.model, _unread(session, layer), frozenset())
+        copied |= found.unread
     afford(session, 1, "recording what comes before the layer takes 1 forward more")
     with session.autocast():
         plan = Plan(layers=(layer,), tail=True, copied=copied)
@@ -98,8 +104,14 @@ def _made(session: Session, layer: Layer) -> tuple[Way, float]:
     return Whole(session.weak, layer), 1.0
 
 
+def _unread(session: Session, layer: Layer) -> Hashable:
+    return place_of(layer.name, (session.inputs.args, session.inputs.kwargs))
+
+
 def _judge(session: Session, layer: Layer) -> Verdict:
     trace = trace_of(session, layer)
+    if trace is not None and trace.unread:  # for another model, in the same place
+        trace = _recorded(session, layer, trace)
     if trace is None:
         return Verdict("the layer is called past the module tree")
     if trace.problem:
@@ -133,7 +145,7 @@ class _Trial:
             output, clone, work = found
             if self._same(output, wanted) and self._alone(wanted, copy=copy, clone=clone):
                 share = min(1.0, work / len(self._rows) / cost) if cost else 1.0
-                self._look_who_reads(copy=copy, clone=clone)
+                self._look_who_reads(wanted, copy=copy, clone=clone)
                 return Verdict("", copy, clone, self._trace.copied, share)
             problem = problem or "its answers differed from the whole model's"
         return Verdict(problem)
@@ -196,22 +208,31 @@ class _Trial:
             agree(found, wanted, _SMALL * self._allowed) and self._amplified(output, rows, owners)
         )
 
-    def _look_who_reads(self, *, copy: bool, clone: bool) -> None:
+    def _look_who_reads(self, wanted: Any, *, copy: bool, clone: bool) -> None:
         """Remember which outputs before the layer need not be kept from now on."""
-        reads = Reads()
-        replay = Replay(self._session, self._trace, copy=copy, clone=clone, reads=reads)
+        reads, session = Reads(), self._session
+        watched = Replay(session, self._trace, copy=copy, clone=clone, reads=reads)
+        if self._last(watched) is None:
+            return
+        bare = self._trace.without(reads.unread)
+        found = self._last(Replay(session, bare, copy=copy, clone=clone)) if reads.unread else None
+        fine = found is not None and agree(found, wanted, self._allowed)
+        place = _unread(session, self._layer)
+        known = recall(session.model, place)
+        unread = reads.unread if fine else frozenset[Place]()
+        remember(session.model, place, unread if known is None else unread & known)
+
+    def _last(self, replay: Replay) -> Any:
+        """Output for the changed row, or None."""
         last = Owners.of(self._owners.index[-1:], self._images)
         try:
-            run_again(self._session, replay, self._rows[-1:], last)
-        except Exception as error:  # code that may not be watched
+            output = run_again(self._session, replay, self._rows[-1:], last)
+        except Exception as error:  # code that may not be watched, or looks closely at tensors
             if out_of_memory(error):
                 raise
-            return
+            return None
         self._session.tally.tail(1 / self._images)
-        place = ("unread", self._layer.name)
-        known = recall(self._session.model, place)
-        found = reads.unread if known is None else reads.unread & known
-        remember(self._session.model, place, found)
+        return output
 
     def _same(self, output: Any, wanted: Any) -> bool:
         return self._within(output, wanted, self._allowed) or (
