@@ -6,7 +6,7 @@ import pytest
 import torch
 from core_proof.checks import close
 from core_proof.methods import registry, spy
-from core_proof.networks import CLASSES, fill, images
+from core_proof.networks import CLASSES, Backwards, fill, images
 from core_proof.snapshot import unchanged
 from torch import nn
 from torch.nn import functional as F
@@ -161,18 +161,6 @@ def test_what_is_not_affine_is_refused(rest):
         gradient, *_, found = ask(net, x)
     assert gradient is None
     assert "not known to be affine" in " ".join(found.provenance.notes)
-
-
-class Backwards(torch.autograd.Function):
-    """Affine forward, but its derivative is somebody's invention."""
-
-    @staticmethod
-    def forward(ctx, a):
-        return 2 * a
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return -gradient
 
 
 def test_a_derivative_that_lies_is_found_by_changed_rows():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from core_proof.methods import registry, spy
-from core_proof.networks import CLASSES, images
+from core_proof.networks import CLASSES, Backwards, images
 from core_proof.secants import NEEDS, Net, ask, scored
 from core_proof.snapshot import unchanged
 from torch.nn import functional as F
@@ -16,18 +16,6 @@ from camkit_core import CapabilityError, InputError, Need, explain
 def smooth(net, a):
     """A tail that has rules."""
     return scored(net, F.gelu(net.conv(F.relu(a))))
-
-
-class Backwards(torch.autograd.Function):
-    """Affine forward, but its derivative is somebody's invention."""
-
-    @staticmethod
-    def forward(ctx, a):
-        return 2 * a
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return -gradient
 
 
 class Hidden(torch.autograd.Function):

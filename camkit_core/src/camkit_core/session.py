@@ -93,7 +93,7 @@ class Session:
             attention=Need.ATTENTION in needs,
             attention_gradients=self.attended,
             tail=Need.TAIL in needs,
-            copied=frozenset[Place]().union(*_known(model, "copied", layers).values()),
+            copied=_copied(model, layers),
             unread=_unread(model, layers, inputs),
         )
         # Row i of the clean output belongs to image i.
@@ -394,9 +394,10 @@ def _current_autocast(device: str) -> Callable[[], torch.autocast]:
     return partial(torch.autocast, device, dtype=dtype, enabled=enabled)
 
 
-def _known(model: nn.Module, what: str, layers: Sequence[Layer]) -> dict[str, frozenset[Place]]:
-    """Calls before each layer whose output is known to be written to behind it."""
-    return {layer.name: recall(model, (what, layer.name)) or frozenset() for layer in layers}
+def _copied(model: nn.Module, layers: Sequence[Layer]) -> frozenset[Place]:
+    """Calls before the layers whose output is known to be written to behind them."""
+    known = (recall(model, ("copied", layer.name)) or () for layer in layers)
+    return frozenset(place for places in known for place in places)
 
 
 def _unread(

@@ -110,3 +110,15 @@ def gradcam(activations: Tensor, gradients: Tensor) -> Tensor:
     """Raw Grad-CAM from activations and gradients."""
     axes = tuple(range(2, activations.ndim))
     return (gradients.mean(axes, keepdim=True) * activations).sum(1)
+
+
+class Backwards(torch.autograd.Function):
+    """Affine forward, but its derivative is somebody's invention."""
+
+    @staticmethod
+    def forward(ctx, a):
+        return 2 * a
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return -gradient
